@@ -1,0 +1,73 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "libpolicy/core/parameters.h"
+#include "libpolicy/models/model_config.h"
+#include "libpolicy/models/packed_batch.h"
+
+namespace meed {
+
+/// y = x W^T (+ b) (+ scale * (x A^T) B^T with a LoRA adapter).
+struct LinearWeights {
+  at::Tensor weight;          ///< [out, in], as the model computes (see CausalLm)
+  at::Tensor bias;            ///< [out] or undefined
+  at::Tensor lora_a, lora_b;  ///< [rank, in], [out, rank] or undefined
+  double lora_scale = 0.0;
+};
+
+struct NormWeights {
+  at::Tensor weight, bias;  ///< [D]; bias only for LayerNorm
+};
+
+struct DecoderLayerWeights {
+  NormWeights input_norm, post_attention_norm;
+  LinearWeights q, k, v, o;
+  NormWeights q_norm, k_norm;     ///< [head_dim], Qwen3 only
+  LinearWeights gate, up, down;   ///< gate undefined for GPT-2
+};
+
+struct DecoderWeights {
+  at::Tensor embedding;           ///< [V, D]
+  at::Tensor position_embedding;  ///< [max positions, D], GPT-2 only
+  std::vector<DecoderLayerWeights> layers;
+  NormWeights final_norm;
+  at::Tensor lm_head;             ///< [V, D]; the embedding itself when tied
+};
+
+struct LoadOptions {
+  at::ScalarType dtype = at::kFloat;  ///< what the model computes in: kFloat or kBFloat16
+  /// Keep float32 master weights that require gradients; with dtype kBFloat16 the compute weights are
+  /// bfloat16 copies made by sync_compute_weights().
+  bool trainable = false;
+};
+
+/// A decoder-only transformer. Reward and value models stand on hidden_states(); policies on both.
+class CausalLm {
+ public:
+  virtual ~CausalLm() = default;
+  /// Reads a Hugging Face folder or a .gguf file. Throws DataError naming the missing or misshapen tensor.
+  static std::unique_ptr<CausalLm> load(const std::filesystem::path& path, const LoadOptions& options = {});
+  /// Random weights, for tests and toys.
+  static std::unique_ptr<CausalLm> create(const ModelConfig& config, uint64_t seed, const LoadOptions& options = {});
+
+  virtual const ModelConfig& config() const = 0;
+  virtual at::ScalarType dtype() const = 0;
+  /// The float32 masters (trainable) or the compute weights (inference only); Hugging Face names.
+  virtual ParameterStore& parameters() = 0;
+  /// Typed view of the weights in the compute dtype, for the generation engine. Stable addresses;
+  /// values change with sync_compute_weights().
+  virtual const DecoderWeights& weights() const = 0;
+  /// After an optimiser step: masters -> compute copies. Nothing to do in float32.
+  virtual void sync_compute_weights() = 0;
+
+  /// [N, D] after the final norm, in the compute dtype; differentiable if trainable.
+  virtual at::Tensor hidden_states(const PackedBatch& batch) = 0;
+};
+
+}  // namespace meed

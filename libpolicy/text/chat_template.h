@@ -1,0 +1,48 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "libpolicy/data/example.h"
+#include "libpolicy/text/tokenizer.h"
+
+namespace meed {
+
+/// A chat template (Jinja, as transformers' apply_chat_template renders it).
+class ChatTemplate {
+ public:
+  /// Throws DataError with the template's position on a syntax error.
+  ChatTemplate(const std::string& jinja, const std::string& bos_token, const std::string& eos_token);
+  ~ChatTemplate();
+
+  /// Pieces of template text (trusted) and of message text (not trusted), in order. `tools_json`: a JSON array or "".
+  /// Throws DataError (the template's own raise_exception, for one).
+  std::vector<Tokenizer::Piece> render(std::span<const Message> messages, bool add_generation_prompt,
+                                       const std::string& tools_json = "") const;
+  const std::string& source() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Token ids of a conversation.
+std::vector<int64_t> encode_messages(const Tokenizer& tokenizer, std::span<const Message> messages, bool add_generation_prompt);
+
+/// Token ids of a prompt: a plain text as it is, messages through the chat template with a generation prompt.
+/// Special tokens in the text are not parsed. Throws DataError if there is no template.
+std::vector<int64_t> encode_prompt(const Tokenizer& tokenizer, const Content& prompt);
+
+/// Prompt and completion as TRL splits them: prompt_ids as encode_prompt, completion_ids what follows.
+struct EncodedPair {
+  std::vector<int64_t> prompt_ids, completion_ids;
+};
+/// `add_eos`: append EOS to a plain-text completion that does not end with it (TRL's sft and dpo).
+EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt, const Content& completion, bool add_eos = true);
+
+/// Token ids of a whole "text"/"messages" row and, for messages, a mask that is 1 on assistant tokens.
+std::vector<int64_t> encode_text(const Tokenizer& tokenizer, const Content& text, bool add_eos = true);
+
+}  // namespace meed
