@@ -7,8 +7,8 @@
 
 namespace meed::cli {
 
-/// One subcommand of the program. `setup` adds options to its App and a callback that does the work; the callback
-/// throws ConfigError (exit 2) or another Error (exit 1).
+/// One subcommand of the program. `setup` adds options to its App and a callback that does the
+/// work; the callback throws ConfigError (exit 2) or another Error (exit 1).
 struct Command {
   std::string name, help;
   std::function<void(CLI::App&)> setup;

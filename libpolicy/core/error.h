@@ -35,11 +35,12 @@ class InternalError : public Error {
   using Error::Error;
 };
 
-[[noreturn]] void fail_check(const char* file, int line, const char* condition, const std::string& what);
+[[noreturn]] void fail_check(const char* file, int line, const char* condition,
+                             const std::string& what);
 
 }  // namespace meed
 
-#define MEED_CHECK(condition, what) \
-  do {                              \
+#define MEED_CHECK(condition, what)                                             \
+  do {                                                                          \
     if (!(condition)) ::meed::fail_check(__FILE__, __LINE__, #condition, what); \
   } while (false)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 namespace meed {
@@ -11,5 +12,9 @@ void log_error(const std::string& message);  ///< Any rank.
 
 /// Called once after launch: which rank this process is.
 void set_log_rank(int rank, int world_size);
+
+/// Called before each line is written; a progress line that is rewritten in place clears itself
+/// here. Empty: none.
+void set_log_hook(std::function<void()> hook);
 
 }  // namespace meed
