@@ -252,6 +252,36 @@ ConfigNode ConfigNode::with_overrides(const std::vector<std::string>& overrides)
   return ConfigNode(tree);
 }
 
+ConfigNode ConfigNode::with_keys(const std::vector<std::string>& keys, bool keep) const {
+  auto copy = std::make_shared<Impl>(*impl_);
+  std::erase_if(copy->children, [&](const auto& child) {
+    return (std::find(keys.begin(), keys.end(), child.first) != keys.end()) != keep;
+  });
+  return ConfigNode(copy);
+}
+
+ConfigNode ConfigNode::with_default(const std::string& path, const ConfigNode& value) const {
+  const auto steps = split_path(path);
+  const Impl* node = impl_.get();
+  for (const auto& step : steps) {
+    if (node->kind == Kind::kNull) break;
+    if (node->kind != Kind::kMap) return *this;
+    node = node->find(step.key);
+    if (node == nullptr) break;
+  }
+  if (node != nullptr && node->kind != Kind::kNull) return *this;
+  return ConfigNode(set_value(impl_, steps, value.impl_));
+}
+
+ConfigNode ConfigNode::with_default(const std::string& path, const std::string& value) const {
+  auto scalar = std::make_shared<Impl>();
+  scalar->kind = Kind::kScalar;
+  scalar->scalar = value;
+  scalar->source = impl_->source;
+  scalar->path = child_path(impl_->path, path);
+  return with_default(path, ConfigNode(scalar));
+}
+
 bool ConfigNode::is_map() const { return impl_->kind == Kind::kMap; }
 bool ConfigNode::is_list() const { return impl_->kind == Kind::kList; }
 bool ConfigNode::is_null() const { return impl_->kind == Kind::kNull; }

@@ -26,6 +26,12 @@ class ConfigNode {
   /// The value is YAML. Throws ConfigError that lists every setting it cannot apply.
   ConfigNode with_overrides(const std::vector<std::string>& overrides) const;
 
+  /// The map with only (keep) or without the keys named.
+  ConfigNode with_keys(const std::vector<std::string>& keys, bool keep) const;
+  /// The map with `path` ("run.seed") set where it is absent.
+  ConfigNode with_default(const std::string& path, const ConfigNode& value) const;
+  ConfigNode with_default(const std::string& path, const std::string& value) const;
+
   bool is_map() const;
   bool is_list() const;
   bool is_null() const;

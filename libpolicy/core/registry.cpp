@@ -34,10 +34,21 @@ std::string ComponentRegistry::name_of(const ConfigNode& node) const {
 
 std::vector<std::string> ComponentRegistry::check(const ConfigNode& node) const {
   try {
-    return info(name_of(node)).check(node);
+    auto problems = info(name_of(node)).check(own_keys(node));
+    if (common_)
+      for (auto& problem : common_->check(node.with_keys(common_keys_, /*keep=*/true)))
+        problems.push_back(std::move(problem));
+    return problems;
   } catch (const ConfigError& e) {
     return {e.what()};
   }
+}
+
+std::vector<FieldInfo> ComponentRegistry::resolve(const ConfigNode& node) const {
+  auto fields = info(name_of(node)).resolve(own_keys(node));
+  if (common_)
+    for (auto& field : common_->resolve(node.with_keys(common_keys_, /*keep=*/true))) fields.push_back(std::move(field));
+  return fields;
 }
 
 void ComponentRegistry::add_info(const std::string& name, Info info) {

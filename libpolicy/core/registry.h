@@ -38,11 +38,26 @@ class ComponentRegistry {
   std::string name_of(const ConfigNode& node) const;
   /// Problems of a node: a missing or unknown type, unknown keys, wrong values.
   std::vector<std::string> check(const ConfigNode& node) const;
+  /// The node's keys with every default filled in, common ones last.
+  std::vector<FieldInfo> resolve(const ConfigNode& node) const;
+
+  /// Keys that every component of this registry takes beside its own (a reward's `weight`): a config struct.
+  template <typename Common>
+  void set_common();
+  /// The common keys of a node.
+  template <typename Common>
+  Common read_common(const ConfigNode& node) const {
+    return read_config<Common>(node.with_keys(common_keys_, /*keep=*/true), /*has_type=*/false);
+  }
+  std::vector<FieldInfo> common_fields() const { return common_ ? common_->fields() : std::vector<FieldInfo>{}; }
 
  protected:
   void add_info(const std::string& name, Info info);
+  ConfigNode own_keys(const ConfigNode& node) const { return node.with_keys(common_keys_, /*keep=*/false); }
 
  private:
+  std::vector<std::string> common_keys_;
+  std::optional<Info> common_;
   std::string kind_;
   std::map<std::string, Info> infos_;
 };
@@ -68,7 +83,7 @@ class Registry : public ComponentRegistry {
 
   /// Builds the component that `node` describes; `node.type` names it. Throws ConfigError.
   std::unique_ptr<Interface> create(const ConfigNode& node, RunContext& context) const {
-    return factories_.at(name_of(node))(node, context);
+    return factories_.at(name_of(node))(own_keys(node), context);
   }
 
  private:
@@ -86,18 +101,26 @@ std::unique_ptr<Type> construct(const Config& config, RunContext& context) {
 }
 
 template <typename Config>
-ComponentRegistry::Info component_info(std::string help) {
-  return {
-      std::move(help), [] { return describe_config<Config>(); },
-      [](const ConfigNode& node) {
-        std::vector<std::string> problems;
-        read_config<Config>(node, problems);
-        return problems;
-      },
-      [](const ConfigNode& node) { return describe_config<Config>(read_config<Config>(node)); }};
+ComponentRegistry::Info component_info(std::string help, bool has_type = true) {
+  return {std::move(help), [] { return describe_config<Config>(); },
+          [has_type](const ConfigNode& node) {
+            std::vector<std::string> problems;
+            read_config<Config>(node, problems, has_type);
+            return problems;
+          },
+          [has_type](const ConfigNode& node) {
+            return describe_config<Config>(read_config<Config>(node, has_type));
+          }};
 }
 
 }  // namespace detail
+
+template <typename Common>
+void ComponentRegistry::set_common() {
+  common_ = detail::component_info<Common>("", /*has_type=*/false);
+  for (const auto& field : common_->fields()) common_keys_.push_back(field.name);
+}
+
 }  // namespace meed
 
 /// Registers `Type(const Type::Config&)` or `Type(const Type::Config&, RunContext&)` under `name`
