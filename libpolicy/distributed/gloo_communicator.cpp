@@ -1,0 +1,292 @@
+#include <ATen/ATen.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <thread>
+
+// c10d is included in this file only: it costs 10 s.
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "libpolicy/core/error.h"
+#include "libpolicy/distributed/backends.h"
+
+namespace meed {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr Milliseconds kBeat(500);
+constexpr auto kSilence = std::chrono::seconds(20);  // a rank that says nothing for so long is dead
+constexpr const char* kCauseKey = "meed/cause";
+
+std::string beat_key(int rank) { return "meed/beat/" + std::to_string(rank); }
+
+std::vector<uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+
+c10d::ReduceOp convert(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kMin:
+      return c10d::ReduceOp::MIN;
+    case ReduceOp::kMax:
+      return c10d::ReduceOp::MAX;
+    default:
+      return c10d::ReduceOp::SUM;
+  }
+}
+
+/// What a failing torchrun worker leaves for its agent to print.
+void write_error_file(const std::string& reason) {
+  const char* path = std::getenv("TORCHELASTIC_ERROR_FILE");
+  if (path == nullptr) return;
+  std::string escaped;
+  for (const char c : reason) {
+    if (c == '"' || c == '\\') escaped += '\\';
+    escaped += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  std::ofstream(path) << "{\"message\": \"" << escaped << "\"}\n";
+}
+
+/// A store shared by the processes, and a thread that tells the others this one lives and hears of
+/// those that failed.
+class Watch {
+ public:
+  Watch(c10::intrusive_ptr<c10d::Store> store, int rank, int size)
+      : store_(std::move(store)), rank_(rank), size_(size) {
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Watch() {
+    done_ = true;
+    thread_.join();
+  }
+
+  /// Why a collective failed, if another rank left word of it.
+  std::string cause() {
+    try {
+      if (store_->check({kCauseKey})) {
+        const auto bytes = store_->get(kCauseKey);
+        return {bytes.begin(), bytes.end()};
+      }
+    } catch (const std::exception&) {
+      return "the process that hosts the store has gone";
+    }
+    const std::lock_guard lock(mutex_);
+    return silent_;
+  }
+
+  void tell(const std::string& reason) noexcept {
+    try {
+      if (!store_->check({kCauseKey}))
+        store_->set(kCauseKey, bytes_of("rank " + std::to_string(rank_) + ": " + reason));
+    } catch (...) {  // the store is gone: there is nobody left to tell
+    }
+  }
+
+  /// Another rank failed or fell silent.
+  bool failed() const { return failed_; }
+
+ private:
+  void run() {
+    std::vector<int64_t> beats(static_cast<size_t>(size_), -1);
+    std::vector<Clock::time_point> heard(static_cast<size_t>(size_), Clock::now());
+    for (int64_t count = 0; !done_; ++count) {
+      try {
+        store_->set(beat_key(rank_), bytes_of(std::to_string(count)));
+        if (store_->check({kCauseKey})) failed_ = true;
+        if (count % 4 == 0) listen(beats, heard);
+      } catch (const std::exception&) {
+        const std::lock_guard lock(mutex_);
+        if (!done_) silent_ = "the process that hosts the store has gone";
+        failed_ = true;
+      }
+      for (int i = 0; i < 10 && !done_; ++i) std::this_thread::sleep_for(kBeat / 10);
+    }
+  }
+
+  void listen(std::vector<int64_t>& beats, std::vector<Clock::time_point>& heard) {
+    for (int other = 0; other < size_; ++other) {
+      const auto slot = static_cast<size_t>(other);
+      if (other == rank_ || !store_->check({beat_key(other)})) continue;
+      const auto bytes = store_->get(beat_key(other));
+      const int64_t beat = std::atoll(std::string(bytes.begin(), bytes.end()).c_str());
+      if (beat != beats[slot]) {
+        beats[slot] = beat;
+        heard[slot] = Clock::now();
+      } else if (Clock::now() - heard[slot] > kSilence) {
+        const std::lock_guard lock(mutex_);
+        silent_ = "rank " + std::to_string(other) + " has died or hangs (no sign of life for " +
+                  std::to_string(kSilence.count()) + " s)";
+        failed_ = true;
+      }
+    }
+  }
+
+  c10::intrusive_ptr<c10d::Store> store_;
+  int rank_, size_;
+  std::atomic<bool> done_ = false, failed_ = false;
+  std::mutex mutex_;
+  std::string silent_;
+  std::thread thread_;
+};
+
+class GlooCommunicator final : public Communicator {
+ public:
+  GlooCommunicator(c10::intrusive_ptr<c10d::Store> store, std::shared_ptr<Watch> watch,
+                   std::string prefix, int rank, int size, double timeout_s)
+      : store_(std::move(store)),
+        watch_(std::move(watch)),
+        prefix_(std::move(prefix)),
+        rank_(rank),
+        size_(size),
+        timeout_(static_cast<int64_t>(timeout_s * 1000)) {
+    auto options = c10d::ProcessGroupGloo::Options::create(timeout_);
+    options->threads = 2;
+    options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
+    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        c10::make_intrusive<c10d::PrefixStore>(prefix_, store_), rank_, size_, options);
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void all_reduce(at::Tensor& tensor, ReduceOp op) override {
+    std::vector<at::Tensor> tensors = {tensor.contiguous()};
+    c10d::AllreduceOptions options;
+    options.reduceOp = convert(op);
+    wait("all_reduce", [&] { return group_->allreduce(tensors, options); });
+    if (op == ReduceOp::kMean) tensors[0].div_(size_);
+    if (!tensors[0].is_same(tensor)) tensor.copy_(tensors[0]);
+  }
+
+  void broadcast(at::Tensor& tensor, int root) override {
+    std::vector<at::Tensor> tensors = {tensor.contiguous()};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    wait("broadcast", [&] { return group_->broadcast(tensors, options); });
+    if (!tensors[0].is_same(tensor)) tensor.copy_(tensors[0]);
+  }
+
+  at::Tensor all_gather(const at::Tensor& tensor) override {
+    std::vector<at::Tensor> inputs = {tensor.contiguous()};
+    std::vector<std::vector<at::Tensor>> outputs(1);
+    for (int i = 0; i < size_; ++i) outputs[0].push_back(at::empty_like(inputs[0]));
+    wait("all_gather", [&] { return group_->allgather(outputs, inputs); });
+    return at::stack(outputs[0]);
+  }
+
+  std::vector<std::string> all_gather(const std::string& bytes) override {
+    const auto lengths = all_gather(at::full({1}, static_cast<int64_t>(bytes.size()), at::kLong));
+    at::Tensor padded = at::zeros({std::max<int64_t>(1, lengths.max().item<int64_t>())}, at::kByte);
+    std::memcpy(padded.data_ptr(), bytes.data(), bytes.size());
+    const auto gathered = all_gather(padded).contiguous();
+    std::vector<std::string> all;
+    for (int i = 0; i < size_; ++i)
+      all.emplace_back(static_cast<const char*>(gathered[i].data_ptr()),
+                       static_cast<size_t>(lengths[i][0].item<int64_t>()));
+    return all;
+  }
+
+  void barrier() override {
+    wait("barrier", [&] { return group_->barrier(); });
+  }
+
+  void abort(const std::string& reason) override {
+    watch_->tell(reason);
+    write_error_file(reason);
+  }
+
+  std::unique_ptr<Communicator> split(int colour) override {
+    const auto colours = all_gather(at::full({1}, colour, at::kInt));
+    int new_rank = 0, new_size = 0;
+    for (int i = 0; i < size_; ++i) {
+      if (colours[i][0].item<int>() != colour) continue;
+      new_rank += i < rank_;
+      ++new_size;
+    }
+    const auto prefix =
+        prefix_ + "/split" + std::to_string(num_splits_++) + "." + std::to_string(colour);
+    return std::make_unique<GlooCommunicator>(store_, watch_, prefix, new_rank, new_size,
+                                              static_cast<double>(timeout_.count()) / 1000.0);
+  }
+
+ private:
+  /// Starts a collective and waits for it; stops at once if another rank is known to have failed.
+  template <typename Start>
+  void wait(const char* what, Start&& start) {
+    const auto began = Clock::now();
+    try {
+      auto work = start();
+      while (!work->isCompleted()) {
+        if (watch_->failed()) fail(what, "");
+        if (Clock::now() - began > timeout_)
+          fail(what, "no answer within " + std::to_string(timeout_.count() / 1000) +
+                         " s (run.ddp_timeout)");
+        std::this_thread::sleep_for(Clock::now() - began < Milliseconds(20)
+                                        ? std::chrono::microseconds(50)
+                                        : std::chrono::microseconds(1000));
+      }
+      work->wait();
+    } catch (const DistributedError&) {
+      throw;
+    } catch (const std::exception& e) {
+      std::string first = e.what();
+      fail(what, first.substr(0, first.find('\n')));
+    }
+  }
+
+  [[noreturn]] void fail(const char* what, const std::string& detail) {
+    // A rank that dies breaks its connections a little before its word of it arrives.
+    std::string cause = watch_->cause();
+    for (int i = 0; i < 10 && cause.empty(); ++i) {
+      std::this_thread::sleep_for(Milliseconds(100));
+      cause = watch_->cause();
+    }
+    if (cause.empty()) cause = "another process has gone: " + detail;
+    throw DistributedError(std::string(what) + " on rank " + std::to_string(rank_) + " of " +
+                           std::to_string(size_) + " failed: " + cause);
+  }
+
+  c10::intrusive_ptr<c10d::Store> store_;
+  std::shared_ptr<Watch> watch_;
+  std::string prefix_;
+  int rank_, size_;
+  Milliseconds timeout_;
+  int num_splits_ = 0;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> create_gloo_communicator(const LaunchEnv& env, double timeout_s) {
+  // Under torchrun the agent may serve the store already; then nobody else may bind its port.
+  const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  const bool served = agent != nullptr && std::strcmp(agent, "True") == 0;
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(env.master_port);
+  options.isServer = env.rank == 0 && !served;
+  options.numWorkers = static_cast<size_t>(env.world_size);
+  options.waitWorkers = false;
+  options.timeout = Milliseconds(static_cast<int64_t>(timeout_s * 1000));
+  try {
+    c10::intrusive_ptr<c10d::Store> base =
+        c10::make_intrusive<c10d::TCPStore>(env.master_addr, options);
+    const char* restart = std::getenv("TORCHELASTIC_RESTART_COUNT");
+    const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::PrefixStore>(
+        "meed/" + std::string(restart != nullptr ? restart : "0"), base);
+    auto watch = std::make_shared<Watch>(store, env.rank, env.world_size);
+    return std::make_unique<GlooCommunicator>(store, watch, "gloo", env.rank, env.world_size,
+                                              timeout_s);
+  } catch (const std::exception& e) {
+    const std::string text = e.what();
+    throw DistributedError("rank " + std::to_string(env.rank) + " cannot join " + env.master_addr +
+                           ":" + std::to_string(env.master_port) + " within " +
+                           std::to_string(timeout_s) + " s: " + text.substr(0, text.find('\n')));
+  }
+}
+
+}  // namespace meed
