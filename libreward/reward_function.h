@@ -1,0 +1,51 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "libpolicy/core/registry.h"
+#include "libpolicy/generation/rollout.h"
+
+namespace meed {
+
+/// One completion's score. `parts` are unweighted and logged as rewards/<name>/<part>. NaN: this
+/// function does not apply.
+struct Score {
+  double value = 0.0;
+  std::vector<double> step_values{};  ///< Process rewards, one per step; empty if none.
+  std::map<std::string, double> parts{};
+};
+
+/// Turns completions into numbers. Model output is untrusted: text that cannot be parsed scores
+/// low, it never throws. Throw only for a broken dataset or configuration.
+class RewardFunction {
+ public:
+  virtual ~RewardFunction() = default;
+  /// Scores every completion of every group; result[p][g] belongs to groups[p].completions[g]. Sees
+  /// whole groups so that pairwise and relative rewards need no second interface.
+  virtual std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) = 0;
+};
+
+/// Base for rewards that look at one completion at a time.
+class PointwiseReward : public RewardFunction {
+ public:
+  std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) final;
+
+ protected:
+  virtual Score score_one(const Example& example, const Completion& completion) = 0;
+};
+
+/// Keys that every reward of a recipe takes beside its own.
+struct RewardTerm {
+  double weight = 1.0;
+  std::string name;
+  std::vector<ConfigNode> transforms;
+  void fields(FieldVisitor& v);
+};
+
+Registry<RewardFunction>& reward_functions();
+
+}  // namespace meed
