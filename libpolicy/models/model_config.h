@@ -26,18 +26,18 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
   bool tie_embeddings = false;
-  bool attention_bias = false;   ///< biases on q, k, v (Qwen2) and, where attention_out_bias, on o
+  bool attention_bias = false;  ///< biases on q, k, v (Qwen2) and, where attention_out_bias, on o
   bool attention_out_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;          ///< Qwen3
-  bool layer_norm = false;       ///< LayerNorm instead of RMSNorm (GPT-2)
-  bool gated_mlp = true;         ///< gate/up/down against up/down
-  std::string activation = "silu";       ///< "silu", "gelu", "gelu_new"
-  bool learned_positions = false;        ///< GPT-2
-  std::vector<int64_t> eos_token_ids;    ///< config.json and generation_config.json together
+  bool qk_norm = false;                ///< Qwen3
+  bool layer_norm = false;             ///< LayerNorm instead of RMSNorm (GPT-2)
+  bool gated_mlp = true;               ///< gate/up/down against up/down
+  std::string activation = "silu";     ///< "silu", "gelu", "gelu_new"
+  bool learned_positions = false;      ///< GPT-2
+  std::vector<int64_t> eos_token_ids;  ///< config.json and generation_config.json together
   std::optional<int64_t> bos_token_id, pad_token_id;
-  int64_t num_labels = 0;        ///< > 0 for ...ForSequenceClassification
-  std::string source_json;       ///< config.json as read; written back with what changed
+  int64_t num_labels = 0;   ///< > 0 for ...ForSequenceClassification
+  std::string source_json;  ///< config.json as read; written back with what changed
 
   /// Throws DataError that names the key and what is supported.
   static ModelConfig from_json(const std::string& json, const std::string& where);

@@ -1,0 +1,344 @@
+#include "libpolicy/models/model_config.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "libpolicy/core/error.h"
+
+namespace meed {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kMaxDimension = int64_t{1}
+                                  << 24;  // more than any model has; keeps products in range
+
+// Reads keys of config.json; a missing or misfit one is a DataError that names it.
+class Reader {
+ public:
+  Reader(const ordered_json& json, const std::string& where) : json_(json), where_(where) {}
+
+  [[noreturn]] void fail(const std::string& key, const std::string& problem) const {
+    throw DataError(where_ + ": " + key + ": " + problem);
+  }
+  bool has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
+  int64_t size(const std::string& key, std::optional<int64_t> fallback = {}) const {
+    if (!has(key)) {
+      if (fallback) return *fallback;
+      fail(key, "is missing");
+    }
+    const auto& value = json_[key];
+    if (!value.is_number_integer()) fail(key, "expected a positive integer, got " + value.dump());
+    const auto number = value.get<int64_t>();
+    if (number <= 0 || number > kMaxDimension)
+      fail(key, "expected a positive integer, got " + value.dump());
+    return number;
+  }
+  double number(const std::string& key, double fallback) const {
+    if (!has(key)) return fallback;
+    if (!json_[key].is_number()) fail(key, "expected a number, got " + json_[key].dump());
+    const auto value = json_[key].get<double>();
+    if (!std::isfinite(value)) fail(key, "must be finite");
+    return value;
+  }
+  bool flag(const std::string& key, bool fallback) const {
+    if (!has(key)) return fallback;
+    if (!json_[key].is_boolean()) fail(key, "expected true or false, got " + json_[key].dump());
+    return json_[key].get<bool>();
+  }
+  std::string text(const std::string& key, const std::string& fallback) const {
+    if (!has(key)) return fallback;
+    if (!json_[key].is_string()) fail(key, "expected a string, got " + json_[key].dump());
+    return json_[key].get<std::string>();
+  }
+  std::optional<int64_t> id(const std::string& key) const {
+    if (!has(key)) return {};
+    if (json_[key].is_array()) return {};
+    if (!json_[key].is_number_integer()) fail(key, "expected a token id, got " + json_[key].dump());
+    return json_[key].get<int64_t>();
+  }
+  std::vector<int64_t> ids(const std::string& key) const {
+    if (!has(key)) return {};
+    std::vector<int64_t> found;
+    const auto add = [&](const ordered_json& value) {
+      if (!value.is_number_integer()) fail(key, "expected token ids, got " + json_[key].dump());
+      found.push_back(value.get<int64_t>());
+    };
+    if (json_[key].is_array())
+      for (const auto& value : json_[key]) add(value);
+    else
+      add(json_[key]);
+    return found;
+  }
+  Reader section(const std::string& key) const {
+    if (!json_[key].is_object()) fail(key, "expected an object, got " + json_[key].dump());
+    return {json_[key], where_ + ": " + key};
+  }
+  const ordered_json& json() const { return json_; }
+
+ private:
+  const ordered_json& json_;
+  std::string where_;
+};
+
+void read_rope_section(const Reader& rope, ModelConfig& config, int64_t fallback_original) {
+  config.rope_theta = rope.number("rope_theta", config.rope_theta);
+  const std::string type = rope.text("rope_type", rope.text("type", "default"));
+  if (type == "default") return;
+  if (type != "linear" && type != "llama3")
+    rope.fail(rope.has("rope_type") ? "rope_type" : "type",
+              "\"" + type + "\" is not supported (supported: default, linear, llama3)");
+  auto& scaling = config.rope_scaling;
+  scaling.type = type;
+  scaling.factor = rope.number("factor", 0.0);
+  if (scaling.factor < 1.0) rope.fail("factor", "expected a number of at least 1");
+  if (type == "linear") return;
+  scaling.low_freq_factor = rope.number("low_freq_factor", 0.0);
+  scaling.high_freq_factor = rope.number("high_freq_factor", 0.0);
+  if (scaling.low_freq_factor <= 0 || scaling.high_freq_factor <= scaling.low_freq_factor)
+    rope.fail("high_freq_factor", "must be greater than low_freq_factor, both positive");
+  scaling.original_max_positions = rope.size("original_max_position_embeddings", fallback_original);
+}
+
+void read_rope(const Reader& reader, ModelConfig& config) {
+  config.rope_theta = reader.number("rope_theta", 10000.0);
+  if (reader.has("partial_rotary_factor") && reader.number("partial_rotary_factor", 1.0) != 1.0)
+    reader.fail("partial_rotary_factor", "only 1.0 is supported");
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    if (reader.has(key)) read_rope_section(reader.section(key), config, config.max_positions);
+  if (!(config.rope_theta > 0)) reader.fail("rope_theta", "must be positive");
+}
+
+// transformers: a layer of Qwen2/Qwen3 slides if use_sliding_window and its index >=
+// max_window_layers; layer_types says it layer by layer.
+void read_sliding_window(const Reader& reader, ModelConfig& config) {
+  const bool qwen = config.model_type == "qwen2" || config.model_type == "qwen3";
+  if (qwen && !reader.flag("use_sliding_window", false)) return;
+  if (config.model_type == "llama" || !reader.has("sliding_window")) return;
+  config.sliding_window = reader.size("sliding_window");
+  if (!qwen) return;
+  const bool all_slide = reader.number("max_window_layers", 28) == 0;
+  const bool none_slide =
+      reader.number("max_window_layers", 28) >= static_cast<double>(config.num_layers);
+  if (none_slide)
+    config.sliding_window = 0;
+  else if (!all_slide)
+    reader.fail("max_window_layers",
+                "windows in some layers only are not supported (0, or all layers)");
+}
+
+std::string read_activation(const Reader& reader, const std::string& key,
+                            const std::string& fallback) {
+  const std::string name = reader.text(key, fallback);
+  if (name == "silu" || name == "swish") return "silu";
+  if (name == "gelu") return "gelu";
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return "gelu_new";
+  reader.fail(key, "activation \"" + name +
+                       "\" is not supported (supported: silu, gelu, gelu_new, gelu_pytorch_tanh)");
+}
+
+void read_llama_like(const Reader& reader, ModelConfig& config) {
+  config.hidden_size = reader.size("hidden_size");
+  config.intermediate_size = reader.size("intermediate_size");
+  config.num_layers = reader.size("num_hidden_layers");
+  config.num_heads = reader.size("num_attention_heads");
+  config.num_kv_heads =
+      reader.size("num_key_value_heads", config.model_type == "mistral" ? 8 : config.num_heads);
+  config.head_dim =
+      reader.size("head_dim", config.model_type == "qwen3"
+                                  ? 128
+                                  : std::max<int64_t>(1, config.hidden_size / config.num_heads));
+  config.max_positions = reader.size("max_position_embeddings", 2048);
+  config.norm_eps = reader.number("rms_norm_eps", 1e-6);
+  config.activation = read_activation(reader, "hidden_act", "silu");
+  config.tie_embeddings = reader.flag("tie_word_embeddings", false);
+  const bool bias = reader.flag("attention_bias", false);
+  config.attention_bias = config.model_type == "qwen2" || bias;
+  config.attention_out_bias = config.model_type != "qwen2" && bias;
+  config.mlp_bias = config.model_type == "llama" && reader.flag("mlp_bias", false);
+  config.qk_norm = config.model_type == "qwen3";
+  read_rope(reader, config);
+  read_sliding_window(reader, config);
+}
+
+void read_gpt2(const Reader& reader, ModelConfig& config) {
+  config.hidden_size = reader.size("n_embd", 768);
+  config.num_layers = reader.size("n_layer", 12);
+  config.num_heads = reader.size("n_head", 12);
+  config.num_kv_heads = config.num_heads;
+  if (config.hidden_size % config.num_heads != 0) reader.fail("n_head", "does not divide n_embd");
+  config.head_dim = config.hidden_size / config.num_heads;
+  config.intermediate_size = reader.size("n_inner", 4 * config.hidden_size);
+  config.max_positions = reader.size("n_positions", 1024);
+  config.norm_eps = reader.number("layer_norm_epsilon", 1e-5);
+  config.activation = read_activation(reader, "activation_function", "gelu_new");
+  config.tie_embeddings = reader.flag("tie_word_embeddings", true);
+  config.attention_bias = config.attention_out_bias = config.mlp_bias = true;
+  config.layer_norm = true;
+  config.gated_mlp = false;
+  config.learned_positions = true;
+  if (!reader.flag("scale_attn_weights", true))
+    reader.fail("scale_attn_weights", "only true is supported");
+  if (reader.flag("scale_attn_by_inverse_layer_idx", false))
+    reader.fail("scale_attn_by_inverse_layer_idx", "only false is supported");
+  if (reader.flag("add_cross_attention", false))
+    reader.fail("add_cross_attention", "only false is supported");
+}
+
+void refuse_unsupported(const Reader& reader) {
+  for (const char* key : {"num_local_experts", "num_experts", "n_routed_experts"})
+    if (reader.has(key) && !(reader.json()[key].is_number() && reader.json()[key] == 0))
+      reader.fail(key, "mixture-of-experts models are not supported");
+  if (reader.has("quantization_config"))
+    reader.fail(
+        "quantization_config",
+        "quantised Hugging Face folders are not supported; use the original weights or a GGUF");
+}
+
+void check_heads(const Reader& reader, const ModelConfig& config) {
+  if (config.num_heads % config.num_kv_heads != 0)
+    reader.fail("num_key_value_heads", std::to_string(config.num_kv_heads) +
+                                           " does not divide num_attention_heads " +
+                                           std::to_string(config.num_heads));
+  if (!config.learned_positions && config.head_dim % 2 != 0)
+    reader.fail("head_dim",
+                "must be even for rotary positions, got " + std::to_string(config.head_dim));
+}
+
+int64_t read_num_labels(const Reader& reader) {
+  const auto& json = reader.json();
+  bool classifier = false;
+  if (reader.has("architectures") && json["architectures"].is_array())
+    for (const auto& name : json["architectures"])
+      classifier |= name.is_string() &&
+                    name.get<std::string>().find("ForSequenceClassification") != std::string::npos;
+  if (!classifier) return 0;
+  if (reader.has("num_labels")) return reader.size("num_labels");
+  if (reader.has("id2label") && json["id2label"].is_object() && !json["id2label"].empty())
+    return static_cast<int64_t>(json["id2label"].size());
+  return 2;  // transformers' default
+}
+
+std::string architecture(const ModelConfig& config) {
+  const std::map<std::string, std::string> prefix{{"llama", "Llama"},
+                                                  {"mistral", "Mistral"},
+                                                  {"qwen2", "Qwen2"},
+                                                  {"qwen3", "Qwen3"},
+                                                  {"gpt2", "GPT2"}};
+  if (config.num_labels > 0) return prefix.at(config.model_type) + "ForSequenceClassification";
+  return prefix.at(config.model_type) +
+         (config.model_type == "gpt2" ? "LMHeadModel" : "ForCausalLM");
+}
+
+void write_llama_like(const ModelConfig& config, ordered_json& json) {
+  json["hidden_size"] = config.hidden_size;
+  json["intermediate_size"] = config.intermediate_size;
+  json["num_hidden_layers"] = config.num_layers;
+  json["num_attention_heads"] = config.num_heads;
+  json["num_key_value_heads"] = config.num_kv_heads;
+  json["head_dim"] = config.head_dim;
+  json["max_position_embeddings"] = config.max_positions;
+  json["rms_norm_eps"] = config.norm_eps;
+  json["hidden_act"] = config.activation == "gelu_new" ? "gelu_pytorch_tanh" : config.activation;
+  if (config.model_type != "qwen2") json["attention_bias"] = config.attention_bias;
+  if (config.model_type == "llama") json["mlp_bias"] = config.mlp_bias;
+  if (config.model_type == "qwen2" || config.model_type == "qwen3") {
+    json["use_sliding_window"] = config.sliding_window > 0;
+    if (config.sliding_window > 0) json["max_window_layers"] = 0;
+  }
+  if (config.model_type != "llama")
+    json["sliding_window"] =
+        config.sliding_window > 0 ? ordered_json(config.sliding_window) : ordered_json(nullptr);
+  // Both spellings: transformers 5 reads rope_parameters, earlier ones rope_theta and rope_scaling.
+  const auto& scaling = config.rope_scaling;
+  ordered_json rope{{"rope_type", scaling.type}};
+  if (scaling.type != "default") rope["factor"] = scaling.factor;
+  if (scaling.type == "llama3") {
+    rope["low_freq_factor"] = scaling.low_freq_factor;
+    rope["high_freq_factor"] = scaling.high_freq_factor;
+    rope["original_max_position_embeddings"] = scaling.original_max_positions;
+  }
+  json["rope_scaling"] = scaling.type == "default" ? ordered_json(nullptr) : rope;
+  json["rope_theta"] = config.rope_theta;
+  rope["rope_theta"] = config.rope_theta;
+  json["rope_parameters"] = rope;
+}
+
+void write_gpt2(const ModelConfig& config, ordered_json& json) {
+  json["n_embd"] = config.hidden_size;
+  json["n_layer"] = config.num_layers;
+  json["n_head"] = config.num_heads;
+  json["n_inner"] = config.intermediate_size;
+  json["n_positions"] = config.max_positions;
+  json["layer_norm_epsilon"] = config.norm_eps;
+  json["activation_function"] = config.activation;
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::from_json(const std::string& json_text, const std::string& where) {
+  const auto json = ordered_json::parse(json_text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) throw DataError(where + ": not a JSON object");
+  const Reader reader(json, where);
+  ModelConfig config;
+  config.source_json = json_text;
+  config.model_type = reader.text("model_type", "");
+  refuse_unsupported(reader);
+  config.vocab_size = 0;
+  if (config.model_type == "gpt2")
+    read_gpt2(reader, config);
+  else if (config.model_type == "llama" || config.model_type == "mistral" ||
+           config.model_type == "qwen2" || config.model_type == "qwen3")
+    read_llama_like(reader, config);
+  else
+    reader.fail("model_type",
+                "\"" + config.model_type +
+                    "\" is not supported (supported: llama, mistral, qwen2, qwen3, gpt2)");
+  config.vocab_size = reader.size("vocab_size");
+  config.eos_token_ids = reader.ids("eos_token_id");
+  config.bos_token_id = reader.id("bos_token_id");
+  config.pad_token_id = reader.id("pad_token_id");
+  config.num_labels = read_num_labels(reader);
+  check_heads(reader, config);
+  return config;
+}
+
+std::string ModelConfig::to_json() const {
+  auto json = source_json.empty()
+                  ? ordered_json::object()
+                  : ordered_json::parse(source_json, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) json = ordered_json::object();
+  json["architectures"] = {architecture(*this)};
+  json["model_type"] = model_type;
+  json["vocab_size"] = vocab_size;
+  if (model_type == "gpt2")
+    write_gpt2(*this, json);
+  else
+    write_llama_like(*this, json);
+  json["tie_word_embeddings"] = tie_embeddings;
+  const auto optional_id = [](const std::optional<int64_t>& id) {
+    return id ? ordered_json(*id) : ordered_json(nullptr);
+  };
+  json["bos_token_id"] = optional_id(bos_token_id);
+  if (eos_token_ids.empty())
+    json["eos_token_id"] = nullptr;
+  else if (eos_token_ids.size() == 1)
+    json["eos_token_id"] = eos_token_ids.front();
+  else
+    json["eos_token_id"] = eos_token_ids;
+  json["pad_token_id"] = optional_id(pad_token_id);
+  for (const char* key : {"num_labels", "id2label", "label2id"}) json.erase(key);
+  if (num_labels > 0) {
+    json["num_labels"] = num_labels;
+    json["id2label"] = ordered_json::object();
+    json["label2id"] = ordered_json::object();
+    for (int64_t i = 0; i < num_labels; ++i) {
+      const auto label = "LABEL_" + std::to_string(i);
+      json["id2label"][std::to_string(i)] = label;
+      json["label2id"][label] = i;
+    }
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace meed

@@ -1,0 +1,229 @@
+#include "libpolicy/models/token_logprobs.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "libpolicy/core/error.h"
+#include "libpolicy/models/fused_linear.h"
+#include "libpolicy/models/kernels.h"
+
+namespace meed {
+namespace {
+
+using kernels::Bf16;
+
+// Logits of one chunk: 256 x 49,152 are 50 MB in float32; fewer rows make the product less
+// efficient.
+constexpr int64_t kChunkElements = int64_t{1} << 24;
+constexpr int64_t kMinChunkRows = 64, kMaxChunkRows = 1024;
+
+int64_t chunk_rows(int64_t vocabulary) {
+  return std::clamp(kChunkElements / vocabulary / 16 * 16, kMinChunkRows, kMaxChunkRows);
+}
+
+/// Calls body(T*) with the chunk's data as float or Bf16.
+template <typename Body>
+void with_data(const at::Tensor& logits, const Body& body) {
+  if (logits.scalar_type() == at::kFloat)
+    body(logits.data_ptr<float>());
+  else
+    body(static_cast<Bf16*>(logits.data_ptr()));
+}
+
+float value_of(float x) { return x; }
+float value_of(Bf16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+void add_to(float& x, float y) { x += y; }
+void add_to(Bf16& x, float y) { x = c10::BFloat16(value_of(x) + y).x; }
+
+struct Statistics {
+  at::Tensor logprobs, lse, entropy,
+      correct;  // [M]; correct: 1 where the target has the largest logit
+};
+
+Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_VD,
+                          const at::Tensor& targets_M, float scale, bool with_entropy) {
+  const int64_t M = hidden_MD.size(0), V = weight_VD.size(0);
+  Statistics out{at::empty({M}, at::kFloat), at::empty({M}, at::kFloat),
+                 with_entropy ? at::empty({M}, at::kFloat) : at::Tensor(),
+                 at::empty({M}, at::kFloat)};
+  const auto* targets = targets_M.const_data_ptr<int64_t>();
+  auto* logprobs = out.logprobs.data_ptr<float>();
+  auto* lse = out.lse.data_ptr<float>();
+  auto* correct = out.correct.data_ptr<float>();
+  auto* entropy = with_entropy ? out.entropy.data_ptr<float>() : nullptr;
+  for (int64_t first = 0; first < M; first += chunk_rows(V)) {
+    const int64_t rows = std::min(chunk_rows(V), M - first);
+    const auto logits = at::linear(hidden_MD.narrow(0, first, rows), weight_VD);
+    with_data(logits, [&](auto* data) {
+      at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          const auto row = kernels::row_statistics(data + r * V, V, scale, with_entropy);
+          const float target = value_of(data[r * V + targets[first + r]]);
+          logprobs[first + r] = target * scale - row.lse;
+          lse[first + r] = row.lse;
+          correct[first + r] = target == row.max ? 1.0f : 0.0f;
+          if (entropy) entropy[first + r] = row.entropy;
+        }
+      });
+    });
+  }
+  return out;
+}
+
+struct Gradients {
+  at::Tensor hidden, weight;
+};
+
+/// d_logprobs and d_entropy (may be undefined): [M] float32. weight_grad: float32 [V, D] that takes
+/// the head's gradient, or undefined.
+at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_VD,
+                           const at::Tensor& targets_M, const at::Tensor& lse_M,
+                           const at::Tensor& entropy_M, float scale, const at::Tensor& d_logprobs_M,
+                           const at::Tensor& d_entropy_M, bool with_hidden,
+                           const at::Tensor& weight_grad) {
+  const int64_t M = hidden_MD.size(0), V = weight_VD.size(0);
+  const auto d_hidden = with_hidden ? at::empty_like(hidden_MD) : at::Tensor();
+  const auto* targets = targets_M.const_data_ptr<int64_t>();
+  const auto* lse = lse_M.const_data_ptr<float>();
+  const auto* d_logprobs = d_logprobs_M.defined() ? d_logprobs_M.const_data_ptr<float>() : nullptr;
+  const auto* d_entropy = d_entropy_M.defined() ? d_entropy_M.const_data_ptr<float>() : nullptr;
+  const auto* entropy = d_entropy ? entropy_M.const_data_ptr<float>() : nullptr;
+  for (int64_t first = 0; first < M; first += chunk_rows(V)) {
+    const int64_t rows = std::min(chunk_rows(V), M - first);
+    const auto hidden = hidden_MD.narrow(0, first, rows);
+    const auto logits = at::linear(hidden, weight_VD);
+    with_data(logits, [&](auto* data) {
+      at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          const int64_t i = first + r;
+          const float d = d_logprobs ? d_logprobs[i] : 0.0f;
+          kernels::logit_gradient(data + r * V, V, scale, lse[i], entropy ? entropy[i] : 0.0f, d,
+                                  d_entropy ? d_entropy[i] : 0.0f);
+          add_to(data[r * V + targets[i]], d * scale);
+        }
+      });
+    });
+    if (with_hidden) {
+      auto out = d_hidden.narrow(0, first, rows);
+      at::mm_out(out, logits, weight_VD);
+    }
+    if (!weight_grad.defined()) continue;
+    auto target = weight_grad;
+    if (logits.scalar_type() == at::kFloat)
+      target.addmm_(logits.t(), hidden);
+    else
+      target.add_(at::mm(logits.t(), hidden));
+  }
+  return d_hidden;
+}
+
+struct Head {
+  at::Tensor compute_VD;
+  at::Tensor master_VD;  // the leaf whose .grad takes the gradient, or undefined
+};
+
+struct LogprobFunction : public torch::autograd::Function<LogprobFunction> {
+  // graph_head_VD stands for the head in the graph: the master, or the compute weight itself.
+  static torch::autograd::tensor_list forward(torch::autograd::AutogradContext* context,
+                                              const at::Tensor& hidden_MD,
+                                              const at::Tensor& graph_head_VD, const Head& head,
+                                              const at::Tensor& targets_M, double temperature,
+                                              bool with_entropy) {
+    const auto scale = static_cast<float>(1.0 / temperature);
+    (void)graph_head_VD;
+    auto stats = forward_chunks(hidden_MD, head.compute_VD, targets_M, scale, with_entropy);
+    context->save_for_backward({hidden_MD, head.compute_VD, targets_M, stats.lse});
+    context->saved_data["entropy"] = stats.entropy;
+    context->saved_data["scale"] = static_cast<double>(scale);
+    context->saved_data["master"] = head.master_VD;
+    context->mark_non_differentiable({stats.correct});
+    context->set_materialize_grads(false);
+    if (with_entropy) return {stats.logprobs, stats.correct, stats.entropy};
+    return {stats.logprobs, stats.correct};
+  }
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
+                                               torch::autograd::tensor_list gradients) {
+    at::NoGradGuard no_grad;
+    const auto saved = context->get_saved_variables();
+    const auto& head_VD = saved[1];
+    const auto entropy = context->saved_data["entropy"].toTensor();
+    const auto master = context->saved_data["master"].toTensor();
+    const auto contiguous = [](const at::Tensor& g) {
+      return g.defined() ? g.to(at::kFloat).contiguous() : g;
+    };
+    const auto d_logprobs = contiguous(gradients[0]);
+    const auto d_entropy = gradients.size() > 2 ? contiguous(gradients[2]) : at::Tensor();
+    if (!d_logprobs.defined() && !d_entropy.defined()) return torch::autograd::tensor_list(6);
+    at::Tensor weight_grad, returned;
+    if (master.defined()) {
+      auto& grad = master.mutable_grad();
+      if (!grad.defined()) grad = at::zeros(master.sizes(), at::kFloat);
+      weight_grad = grad;
+    } else if (context->needs_input_grad(1)) {
+      weight_grad = at::zeros(head_VD.sizes(), at::kFloat);
+      returned = weight_grad;
+    }
+    const auto d_hidden =
+        backward_chunks(saved[0], head_VD, saved[2], saved[3], entropy,
+                        static_cast<float>(context->saved_data["scale"].toDouble()), d_logprobs,
+                        d_entropy, context->needs_input_grad(0), weight_grad);
+    return {d_hidden, returned.defined() ? returned.to(head_VD.scalar_type()) : returned,
+            {},       {},
+            {},       {}};
+  }
+};
+
+void check_inputs(const at::Tensor& hidden_MD, const at::Tensor& lm_head_VD,
+                  const at::Tensor& targets_M, double temperature) {
+  MEED_CHECK(hidden_MD.dim() == 2 && hidden_MD.size(1) == lm_head_VD.size(1),
+             "hidden_MD and lm_head_VD disagree");
+  MEED_CHECK(targets_M.dim() == 1 && targets_M.size(0) == hidden_MD.size(0),
+             "one target for each position");
+  MEED_CHECK(temperature > 0, "temperature must be positive");
+  if (targets_M.numel() == 0) return;
+  MEED_CHECK(
+      targets_M.min().item<int64_t>() >= 0 && targets_M.max().item<int64_t>() < lm_head_VD.size(0),
+      "a target is outside the vocabulary");
+}
+
+}  // namespace
+
+TokenLogprobs chunked_logprobs(const at::Tensor& hidden_MD, const at::Tensor& lm_head_VD,
+                               const at::Tensor& targets_M, double temperature, bool with_entropy,
+                               const at::Tensor& lm_head_master) {
+  check_inputs(hidden_MD, lm_head_VD, targets_M, temperature);
+  // A leaf takes its gradient in place; anything else gets it through the graph.
+  at::Tensor master = lm_head_master;
+  if (!master.defined() && lm_head_VD.requires_grad() && lm_head_VD.is_leaf() &&
+      lm_head_VD.scalar_type() == at::kFloat)
+    master = lm_head_VD;
+  if (master.defined() && !(master.requires_grad() && at::GradMode::is_enabled()))
+    master = at::Tensor();
+  const auto outputs = LogprobFunction::apply(
+      hidden_MD.contiguous(), master.defined() ? master : lm_head_VD,
+      Head{lm_head_VD.detach(), master}, targets_M.contiguous(), temperature, with_entropy);
+  return {.logprobs_M = outputs[0],
+          .entropy_M = with_entropy ? outputs[2] : at::Tensor(),
+          .correct_M = outputs[1]};
+}
+
+TokenLogprobs token_logprobs(CausalLm& model, const PackedBatch& batch,
+                             const at::Tensor& selected_M, double temperature, bool with_entropy) {
+  const auto sources_M = batch.predecessors_N.index_select(0, selected_M);
+  MEED_CHECK(selected_M.numel() == 0 || sources_M.min().item<int64_t>() >= 0,
+             "the first token of a sequence has no log-probability");
+  const auto hidden_ND = model.hidden_states(batch);
+  const auto& weights = model.weights();
+  return chunked_logprobs(hidden_ND.index_select(0, sources_M), weights.lm_head,
+                          batch.ids_N.index_select(0, selected_M), temperature, with_entropy,
+                          weights.lm_head_master);
+}
+
+}  // namespace meed
