@@ -108,12 +108,12 @@ LinearWeights FusedLinear::part(size_t index) const {
   LinearWeights weights;
   weights.weight = compute_.narrow(0, first, rows);
   if (spec_.bias) weights.bias = bias_.narrow(0, first, rows);
-  for (const auto& slot : lora_)
-    if (slot.first == first && slot.rows == rows) {
-      weights.lora_a = slot.a_compute;
-      weights.lora_b = slot.b_compute;
-      weights.lora_scale = slot.scale;
-    }
+  for (const auto& slot : lora_) {
+    if (first < slot.first || first + rows > slot.first + slot.rows) continue;
+    weights.lora_a = slot.a_compute;
+    weights.lora_b = slot.b_compute.narrow(0, first - slot.first, rows);
+    weights.lora_scale = slot.scale;
+  }
   return weights;
 }
 
@@ -121,7 +121,7 @@ void FusedLinear::sync() {
   at::NoGradGuard no_grad;
   if (separate_compute_ && master_.defined()) compute_.copy_(master_);
   for (auto& slot : lora_)
-    if (!slot.a_compute.is_same(slot.a)) {
+    if (slot.a_compute.scalar_type() != at::kFloat) {
       slot.a_compute.copy_(slot.a);
       slot.b_compute.copy_(slot.b);
     }
@@ -202,8 +202,8 @@ void FusedLinear::merge_adapters() {
   for (const auto& slot : lora_)
     master_.narrow(0, slot.first, slot.rows)
         .add_(at::mm(slot.b.detach(), slot.a.detach()), slot.scale);
-  lora_.clear();
   sync();
+  lora_.clear();
 }
 
 }  // namespace meed
