@@ -72,7 +72,11 @@ std::unique_ptr<CausalLm> CausalLm::load(const ModelFiles& files, const LoadOpti
   auto config = ModelConfig::from_json(files.config_json(), files.where() + "config.json");
   add_generation_eos(files, config);
   check_sizes(files, config);
-  auto model = std::make_unique<Decoder>(config, options);
+  auto chosen = options;
+  // A ...ForSequenceClassification folder holds no language-model head.
+  if (config.num_labels > 0 && !config.tie_embeddings && !files.has("lm_head.weight"))
+    chosen.lm_head = false;
+  auto model = std::make_unique<Decoder>(config, chosen);
   load_parameters(files, model->parameters());
   model->sync_compute_weights();
   return model;

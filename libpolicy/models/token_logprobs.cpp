@@ -182,6 +182,7 @@ struct LogprobFunction : public torch::autograd::Function<LogprobFunction> {
 
 void check_inputs(const at::Tensor& hidden_MD, const at::Tensor& lm_head_VD,
                   const at::Tensor& targets_M, double temperature) {
+  MEED_CHECK(lm_head_VD.defined(), "the model has no language-model head");
   MEED_CHECK(hidden_MD.dim() == 2 && hidden_MD.size(1) == lm_head_VD.size(1),
              "hidden_MD and lm_head_VD disagree");
   MEED_CHECK(targets_M.dim() == 1 && targets_M.size(0) == hidden_MD.size(0),
