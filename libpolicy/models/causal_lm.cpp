@@ -64,6 +64,24 @@ void check_sizes(const ModelFiles& files, const ModelConfig& config) {
   if (total > 1e12)
     throw DataError(files.where() + "config.json describes a model of " + c10::str(total) +
                     " parameters");
+  const bool gpt2 = config.model_type == "gpt2";
+  const std::string last = (gpt2 ? "transformer.h." : "model.layers.") +
+                           std::to_string(config.num_layers - 1) +
+                           (gpt2 ? ".ln_1.weight" : ".input_layernorm.weight");
+  if (!files.has(stored_name(files, last)))
+    throw DataError(files.where() + last + " is missing: config.json asks for " +
+                    std::to_string(config.num_layers) + " layers");
+}
+
+std::unique_ptr<Decoder> make_decoder(const ModelFiles& files, const ModelConfig& config,
+                                      const LoadOptions& options) {
+  try {
+    return std::make_unique<Decoder>(config, options);
+  } catch (const c10::Error& e) {
+    throw DataError(files.where() +
+                    "the model that config.json describes does not fit into memory (" +
+                    e.what_without_backtrace() + ")");
+  }
 }
 
 }  // namespace
@@ -76,7 +94,7 @@ std::unique_ptr<CausalLm> CausalLm::load(const ModelFiles& files, const LoadOpti
   // A ...ForSequenceClassification folder holds no language-model head.
   if (config.num_labels > 0 && !config.tie_embeddings && !files.has("lm_head.weight"))
     chosen.lm_head = false;
-  auto model = std::make_unique<Decoder>(config, chosen);
+  auto model = make_decoder(files, config, chosen);
   load_parameters(files, model->parameters());
   model->sync_compute_weights();
   return model;

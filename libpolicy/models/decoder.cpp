@@ -74,6 +74,8 @@ void Decoder::check_batch(const PackedBatch& batch) const {
 }
 
 at::Tensor Decoder::hidden_states(const PackedBatch& batch) {
+  if (batch.num_tokens() == 0)
+    return at::empty({0, config_.hidden_size}, at::TensorOptions().dtype(options_.dtype));
   check_batch(batch);
   if (!at::GradMode::is_enabled() || parameters_.trainable().empty()) {
     at::NoGradGuard no_grad;

@@ -1,6 +1,8 @@
 #include "libpolicy/models/model_config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/core/error.h"
@@ -83,6 +85,8 @@ class Reader {
 
 void read_rope_section(const Reader& rope, ModelConfig& config, int64_t fallback_original) {
   config.rope_theta = rope.number("rope_theta", config.rope_theta);
+  for (const auto& [key, value] : rope.json().items())
+    if (value.is_object()) rope.fail(key, "rotary parameters by kind of layer are not supported");
   const std::string type = rope.text("rope_type", rope.text("type", "default"));
   if (type == "default") return;
   if (type != "linear" && type != "llama3")
@@ -109,22 +113,38 @@ void read_rope(const Reader& reader, ModelConfig& config) {
   if (!(config.rope_theta > 0)) reader.fail("rope_theta", "must be positive");
 }
 
-// transformers: a layer of Qwen2/Qwen3 slides if use_sliding_window and its index >=
-// max_window_layers; layer_types says it layer by layer.
+// How many layers have a window: layer_types says it layer by layer; without it a layer of Qwen2
+// and Qwen3 has one from index max_window_layers on, and all of Mistral's have.
+int64_t num_window_layers(const Reader& reader, const ModelConfig& config) {
+  if (!reader.has("layer_types")) {
+    if (config.model_type == "mistral") return config.num_layers;
+    const auto first = static_cast<int64_t>(reader.number("max_window_layers", 28));
+    return std::clamp<int64_t>(config.num_layers - first, 0, config.num_layers);
+  }
+  const auto& types = reader.json()["layer_types"];
+  if (!types.is_array() || static_cast<int64_t>(types.size()) != config.num_layers)
+    reader.fail("layer_types", "expected one entry for each of the " +
+                                   std::to_string(config.num_layers) + " layers");
+  int64_t count = 0;
+  for (const auto& type : types) {
+    if (type != "full_attention" && type != "sliding_attention")
+      reader.fail("layer_types",
+                  type.dump() + " is not supported (supported: full_attention, sliding_attention)");
+    count += type == "sliding_attention";
+  }
+  return count;
+}
+
 void read_sliding_window(const Reader& reader, ModelConfig& config) {
   const bool qwen = config.model_type == "qwen2" || config.model_type == "qwen3";
   if (qwen && !reader.flag("use_sliding_window", false)) return;
   if (config.model_type == "llama" || !reader.has("sliding_window")) return;
+  const int64_t count = num_window_layers(reader, config);
+  if (count == 0) return;
+  if (count < config.num_layers)
+    reader.fail(reader.has("layer_types") ? "layer_types" : "max_window_layers",
+                "a sliding window in some layers only is not supported");
   config.sliding_window = reader.size("sliding_window");
-  if (!qwen) return;
-  const bool all_slide = reader.number("max_window_layers", 28) == 0;
-  const bool none_slide =
-      reader.number("max_window_layers", 28) >= static_cast<double>(config.num_layers);
-  if (none_slide)
-    config.sliding_window = 0;
-  else if (!all_slide)
-    reader.fail("max_window_layers",
-                "windows in some layers only are not supported (0, or all layers)");
 }
 
 std::string read_activation(const Reader& reader, const std::string& key,
@@ -243,6 +263,7 @@ void write_llama_like(const ModelConfig& config, ordered_json& json) {
   if (config.model_type != "qwen2") json["attention_bias"] = config.attention_bias;
   if (config.model_type == "llama") json["mlp_bias"] = config.mlp_bias;
   if (config.model_type == "qwen2" || config.model_type == "qwen3") {
+    json.erase("layer_types");
     json["use_sliding_window"] = config.sliding_window > 0;
     if (config.sliding_window > 0) json["max_window_layers"] = 0;
   }
