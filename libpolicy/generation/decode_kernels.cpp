@@ -52,10 +52,12 @@ enum class Level { kBase, kV3, kV4, kDot };
 Level detect() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512cd"))
     return __builtin_cpu_supports("avx512bf16") ? Level::kDot : Level::kV4;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2"))
     return Level::kV3;
 #endif
   return Level::kBase;
@@ -67,10 +69,14 @@ const Level level = detect();
 
 const char* instruction_set() {
   switch (level) {
-    case Level::kDot: return "avx512-bf16";
-    case Level::kV4: return "avx512";
-    case Level::kV3: return "avx2";
-    case Level::kBase: break;
+    case Level::kDot:
+      return "avx512-bf16";
+    case Level::kV4:
+      return "avx512";
+    case Level::kV3:
+      return "avx2";
+    case Level::kBase:
+      break;
   }
   return "portable";
 }

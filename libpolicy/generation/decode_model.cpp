@@ -64,7 +64,8 @@ PackedLinear pack(const std::vector<const LinearWeights*>& parts, bool adapters)
   for (const auto* part : parts) {
     weights.push_back(part->weight);
     any_bias = any_bias || part->bias.defined();
-    biases.push_back(part->bias.defined() ? part->bias.to(at::kFloat) : at::zeros({part->weight.size(0)}, at::kFloat));
+    biases.push_back(part->bias.defined() ? part->bias.to(at::kFloat)
+                                          : at::zeros({part->weight.size(0)}, at::kFloat));
     if (adapters && part->lora_a.defined()) {
       const auto dtype = part->weight.scalar_type();
       packed.adapters.push_back({.a = PackedMatrix({pad_even(part->lora_a.detach().to(dtype), 0)}),
@@ -91,10 +92,13 @@ class Workspace {
  public:
   template <typename T>
   T* get(int64_t count, at::ScalarType dtype) {
-    if (!tensor_.defined() || tensor_.numel() < count) tensor_ = at::empty({count}, at::TensorOptions().dtype(dtype));
+    if (!tensor_.defined() || tensor_.numel() < count)
+      tensor_ = at::empty({count}, at::TensorOptions().dtype(dtype));
     return static_cast<T*>(tensor_.data_ptr());
   }
-  at::Tensor view(int64_t rows, int64_t columns) const { return tensor_.narrow(0, 0, rows * columns).view({rows, columns}); }
+  at::Tensor view(int64_t rows, int64_t columns) const {
+    return tensor_.narrow(0, 0, rows * columns).view({rows, columns});
+  }
 
  private:
   at::Tensor tensor_;
@@ -104,7 +108,10 @@ template <typename T>
 class PackedDecoder final : public DecodeModel {
  public:
   explicit PackedDecoder(const CausalLm& model)
-      : config_(model.config()), weights_(model.weights()), shape_(kv_shape(model)), dtype_(model.dtype()) {
+      : config_(model.config()),
+        weights_(model.weights()),
+        shape_(kv_shape(model)),
+        dtype_(model.dtype()) {
     const bool adapters = model.adapters_enabled();
     for (const auto& layer : weights_.layers) {
       std::vector<const LinearWeights*> up{&layer.up};
@@ -140,7 +147,8 @@ class PackedDecoder final : public DecodeModel {
     const int64_t M = hidden_MD.size(0), V = config_.vocab_size;
     const auto hidden = hidden_MD.contiguous();
     auto* out = logits_.get<float>(M * V, at::kFloat);
-    lm_head_.multiply(static_cast<const T*>(hidden.const_data_ptr()), hidden.size(1), M, out, V, {}, rounds());
+    lm_head_.multiply(static_cast<const T*>(hidden.const_data_ptr()), hidden.size(1), M, out, V, {},
+                      rounds());
     return logits_.view(M, V);
   }
 
@@ -157,9 +165,10 @@ class PackedDecoder final : public DecodeModel {
   void embed(std::span<const DecodeToken> tokens, float* residual) const {
     const int64_t D = config_.hidden_size;
     const auto* table = static_cast<const T*>(weights_.embedding.const_data_ptr());
-    const auto* positions = config_.learned_positions
-                                ? static_cast<const T*>(weights_.position_embedding.const_data_ptr())
-                                : nullptr;
+    const auto* positions =
+        config_.learned_positions
+            ? static_cast<const T*>(weights_.position_embedding.const_data_ptr())
+            : nullptr;
     for (size_t i = 0; i < tokens.size(); ++i) {
       kernels::convert(table + tokens[i].id * D, D, 1.0f, residual + i * D);
       if (positions) kernels::accumulate(positions + tokens[i].position * D, D, residual + i * D);
@@ -168,14 +177,16 @@ class PackedDecoder final : public DecodeModel {
 
   void normalise(const NormWeights& norm, const float* x, int64_t rows, T* y) {
     const int64_t D = config_.hidden_size;
-    const kernels::NormArgs args{.weight = norm.weight.template const_data_ptr<float>(),
-                                 .bias = norm.bias.defined() ? norm.bias.template const_data_ptr<float>() : nullptr,
-                                 .D = static_cast<long>(D),
-                                 .eps = static_cast<float>(config_.norm_eps),
-                                 .center = config_.layer_norm};
+    const kernels::NormArgs args{
+        .weight = norm.weight.template const_data_ptr<float>(),
+        .bias = norm.bias.defined() ? norm.bias.template const_data_ptr<float>() : nullptr,
+        .D = static_cast<long>(D),
+        .eps = static_cast<float>(config_.norm_eps),
+        .center = config_.layer_norm};
     auto* rstd = rstd_.get<float>(rows, at::kFloat);
     at::parallel_for(0, rows, kRowGrain, [&](int64_t begin, int64_t end) {
-      kernels::norm(x + begin * D, end - begin, args, static_cast<T*>(nullptr), rstd + begin, y + begin * D);
+      kernels::norm(x + begin * D, end - begin, args, static_cast<T*>(nullptr), rstd + begin,
+                    y + begin * D);
     });
   }
 
@@ -184,27 +195,32 @@ class PackedDecoder final : public DecodeModel {
   void apply(const PackedLinear& linear, const T* x, int64_t rows, Y* y, bool add) {
     const int64_t in = linear.weight.in_features(), out = linear.weight.out_features();
     const bool round = rounds() && std::is_same_v<Y, float>;
-    const float* bias = linear.bias.defined() ? linear.bias.template const_data_ptr<float>() : nullptr;
+    const float* bias =
+        linear.bias.defined() ? linear.bias.template const_data_ptr<float>() : nullptr;
     linear.weight.multiply(x, in, rows, y, out, {.bias = bias, .add = add}, round);
     for (const auto& adapter : linear.adapters) {
       const int64_t rank = adapter.a.out_features();
       auto* low = low_rank_.get<T>(rows * rank, dtype_);
       adapter.a.multiply(x, in, rows, low, rank);
-      adapter.b.multiply(low, rank, rows, y + adapter.first, out, {.scale = adapter.scale, .add = true}, round);
+      adapter.b.multiply(low, rank, rows, y + adapter.first, out,
+                         {.scale = adapter.scale, .add = true}, round);
     }
   }
 
-  void attention_block(int64_t layer, std::span<const DecodeToken> tokens, const RotaryTables& rotary, const T* normed,
-                       float* residual) {
+  void attention_block(int64_t layer, std::span<const DecodeToken> tokens,
+                       const RotaryTables& rotary, const T* normed, float* residual) {
     const auto M = static_cast<int64_t>(tokens.size());
-    const int64_t d = config_.head_dim, columns = (config_.num_heads + 2 * config_.num_kv_heads) * d;
+    const int64_t d = config_.head_dim,
+                  columns = (config_.num_heads + 2 * config_.num_kv_heads) * d;
     auto* qkv = qkv_.get<T>(M * columns, dtype_);
     auto* attended = attended_.get<T>(M * config_.num_heads * d, dtype_);
     apply(layers_[layer].qkv, normed, M, qkv, /*add=*/false);
     at::parallel_for(0, M, kRowGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) place_token(layer, tokens[i], rotary, i, qkv + i * columns);
+      for (int64_t i = begin; i < end; ++i)
+        place_token(layer, tokens[i], rotary, i, qkv + i * columns);
     });
-    // Tokens of a group stand together: for one head they read the shared prefix out of the processor's cache.
+    // Tokens of a group stand together: for one head they read the shared prefix out of the
+    // processor's cache.
     const int64_t tasks = M * config_.num_kv_heads;
     const int64_t run = std::max<int64_t>(1, tasks / (at::get_num_threads() * 8));
     std::atomic<int64_t> next{0};
@@ -213,21 +229,24 @@ class PackedDecoder final : public DecodeModel {
       for (int64_t begin = next.fetch_add(run); begin < tasks; begin = next.fetch_add(run))
         for (int64_t task = begin; task < std::min(begin + run, tasks); ++task) {
           const int64_t head = task / M, i = task % M;
-          attend(layer, head, tokens[i], qkv + i * columns, attended + i * config_.num_heads * d, scores, sums);
+          attend(layer, head, tokens[i], qkv + i * columns, attended + i * config_.num_heads * d,
+                 scores, sums);
         }
     });
     apply(layers_[layer].o, attended, M, residual, /*add=*/true);
   }
 
   /// Norms and rotates a token's queries and keys in place, puts keys and values into the cache.
-  void place_token(int64_t layer, const DecodeToken& token, const RotaryTables& rotary, int64_t row, T* qkv) const {
+  void place_token(int64_t layer, const DecodeToken& token, const RotaryTables& rotary, int64_t row,
+                   T* qkv) const {
     const int64_t d = config_.head_dim, H = config_.num_heads, K = config_.num_kv_heads;
     if (config_.qk_norm) {
       norm_heads(weights_.layers[layer].q_norm, qkv, H);
       norm_heads(weights_.layers[layer].k_norm, qkv + H * d, K);
     }
     if (rotary.cosine.defined())
-      kernels::rope(qkv, 1, (H + 2 * K) * d, H + K, d / 2, rotary.cosine.const_data_ptr<float>() + row * (d / 2),
+      kernels::rope(qkv, 1, (H + 2 * K) * d, H + K, d / 2,
+                    rotary.cosine.const_data_ptr<float>() + row * (d / 2),
                     rotary.sine.const_data_ptr<float>() + row * (d / 2), 1.0f);
     const int64_t index = token.position - token.cache.prefix_length, slot = index % kPageTokens;
     auto* page = static_cast<T*>(token.cache.own->page(index / kPageTokens));
@@ -252,13 +271,16 @@ class PackedDecoder final : public DecodeModel {
   }
   static void convert_to_float(const T* x, int64_t n, float* y) { kernels::convert(x, n, 1.0f, y); }
 
-  /// Calls body(page, first token's position, tokens) for each page with tokens that a query at `position` sees.
+  /// Calls body(page, first token's position, tokens) for each page with tokens that a query at
+  /// `position` sees.
   template <typename Body>
   static void for_each_page(const DecodeToken& token, int64_t first, const Body& body) {
     const auto& cache = token.cache;
     const auto walk = [&](const KvSegment& segment, int64_t start, int64_t end) {
-      for (int64_t at = start + std::max<int64_t>(0, first - start) / kPageTokens * kPageTokens; at < end; at += kPageTokens)
-        body(static_cast<const T*>(segment.page((at - start) / kPageTokens)), at, std::min(kPageTokens + 0L, end - at));
+      for (int64_t at = start + std::max<int64_t>(0, first - start) / kPageTokens * kPageTokens;
+           at < end; at += kPageTokens)
+        body(static_cast<const T*>(segment.page((at - start) / kPageTokens)), at,
+             std::min(kPageTokens + 0L, end - at));
     };
     if (cache.prefix) walk(*cache.prefix, 0, cache.prefix_length);
     walk(*cache.own, cache.prefix_length, token.position + 1);
@@ -269,7 +291,8 @@ class PackedDecoder final : public DecodeModel {
               std::vector<float>& scores, std::vector<float>& sums) const {
     const int64_t d = config_.head_dim, rows = config_.num_heads / config_.num_kv_heads;
     const int64_t length = token.position + 1;
-    const int64_t first = config_.sliding_window > 0 ? std::max<int64_t>(0, length - config_.sliding_window) : 0;
+    const int64_t first =
+        config_.sliding_window > 0 ? std::max<int64_t>(0, length - config_.sliding_window) : 0;
     const int64_t stride = length + kPageTokens;  // the last page's scores are written whole
     if (static_cast<int64_t>(scores.size()) < rows * stride) scores.resize(rows * stride * 2);
     sums.assign(rows * d, 0.0f);
@@ -287,11 +310,12 @@ class PackedDecoder final : public DecodeModel {
     for_each_page(token, first, [&](const T* page, int64_t at, int64_t count) {
       const int64_t skip = std::max<int64_t>(0, first - at);
       if (skip >= count) return;
-      decode::page_values(scores.data() + at + skip, stride, rows, page + offset + shape_.block() + skip * d,
-                          count - skip, d, sums.data());
+      decode::page_values(scores.data() + at + skip, stride, rows,
+                          page + offset + shape_.block() + skip * d, count - skip, d, sums.data());
     });
     for (int64_t r = 0; r < rows; ++r)
-      kernels::convert(sums.data() + r * d, d, 1.0f / totals[rows * d + r], out + (kv_head * rows + r) * d);
+      kernels::convert(sums.data() + r * d, d, 1.0f / totals[rows * d + r],
+                       out + (kv_head * rows + r) * d);
   }
 
   void mlp_block(const PackedLayer& layer, const T* normed, int64_t rows, float* residual) {
@@ -301,7 +325,8 @@ class PackedDecoder final : public DecodeModel {
     const auto kind = activation_kind(config_.activation);
     apply(layer.gate_up, normed, rows, in, /*add=*/false);
     at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-      kernels::activate(in + begin * width, end - begin, F, config_.gated_mlp, kind, activated + begin * F);
+      kernels::activate(in + begin * width, end - begin, F, config_.gated_mlp, kind,
+                        activated + begin * F);
     });
     apply(layer.down, activated, rows, residual, /*add=*/true);
   }
@@ -318,9 +343,10 @@ class PackedDecoder final : public DecodeModel {
 
 void check_shapes(const ModelConfig& config) {
   if (config.head_dim % 2 != 0 || config.hidden_size % 2 != 0 || config.intermediate_size % 2 != 0)
-    throw DataError("generation needs even hidden_size, intermediate_size and head_dim; the model has " +
-                    std::to_string(config.hidden_size) + ", " + std::to_string(config.intermediate_size) + ", " +
-                    std::to_string(config.head_dim));
+    throw DataError(
+        "generation needs even hidden_size, intermediate_size and head_dim; the model has " +
+        std::to_string(config.hidden_size) + ", " + std::to_string(config.intermediate_size) +
+        ", " + std::to_string(config.head_dim));
 }
 
 }  // namespace

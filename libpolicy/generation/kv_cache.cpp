@@ -27,7 +27,8 @@ void KvPagePool::release() {
 }
 
 void KvSegment::reserve(int64_t tokens) {
-  while (static_cast<int64_t>(pages_.size()) * decode::kPageTokens < tokens) pages_.push_back(pool_->take());
+  while (static_cast<int64_t>(pages_.size()) * decode::kPageTokens < tokens)
+    pages_.push_back(pool_->take());
 }
 
 void KvSegment::clear() {

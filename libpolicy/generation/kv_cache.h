@@ -8,7 +8,8 @@
 
 namespace meed {
 
-/// What a page of the cache holds: keys and values of decode::kPageTokens tokens, for all layers and heads.
+/// What a page of the cache holds: keys and values of decode::kPageTokens tokens, for all layers
+/// and heads.
 struct KvShape {
   int64_t num_layers = 0, num_kv_heads = 0, head_dim = 0;
   at::ScalarType dtype = at::kFloat;
@@ -17,7 +18,9 @@ struct KvShape {
   int64_t block() const;
   int64_t page_elements() const { return num_layers * num_kv_heads * 2 * block(); }
   /// Element offset of the keys of a layer's head; its values follow.
-  int64_t offset(int64_t layer, int64_t head) const { return (layer * num_kv_heads + head) * 2 * block(); }
+  int64_t offset(int64_t layer, int64_t head) const {
+    return (layer * num_kv_heads + head) * 2 * block();
+  }
 };
 
 /// Pages made as they are needed and used again when a sequence has ended.
@@ -55,8 +58,8 @@ class KvSegment {
   std::vector<void*> pages_;
 };
 
-/// Where a token's keys and values go and what it may attend to: the `prefix_length` tokens of `prefix`
-/// (may be null), then its own segment up to itself.
+/// Where a token's keys and values go and what it may attend to: the `prefix_length` tokens of
+/// `prefix` (may be null), then its own segment up to itself.
 struct KvSequence {
   const KvSegment* prefix = nullptr;
   int64_t prefix_length = 0;

@@ -21,15 +21,17 @@ template <typename T>
 void pack_rows(const at::Tensor& weight, int64_t first, T* panels) {
   const int64_t in = weight.size(1), out = weight.size(0);
   const auto* source = static_cast<const T*>(weight.const_data_ptr());
-  at::parallel_for(0, (first + out + kPanel - 1) / kPanel - first / kPanel, 4, [&](int64_t begin, int64_t end) {
-    const int64_t from = std::max(first, (first / kPanel + begin) * kPanel);
-    const int64_t to = std::min(first + out, (first / kPanel + end) * kPanel);
-    for (int64_t row = from; row < to; ++row) {
-      T* panel = panels + row / kPanel * kPanel * in;
-      const T* values = source + (row - first) * in;
-      for (int64_t k = 0; k < in; ++k) panel[decode::panel_index(panels, k, row % kPanel, kPanel)] = values[k];
-    }
-  });
+  at::parallel_for(0, (first + out + kPanel - 1) / kPanel - first / kPanel, 4,
+                   [&](int64_t begin, int64_t end) {
+                     const int64_t from = std::max(first, (first / kPanel + begin) * kPanel);
+                     const int64_t to = std::min(first + out, (first / kPanel + end) * kPanel);
+                     for (int64_t row = from; row < to; ++row) {
+                       T* panel = panels + row / kPanel * kPanel * in;
+                       const T* values = source + (row - first) * in;
+                       for (int64_t k = 0; k < in; ++k)
+                         panel[decode::panel_index(panels, k, row % kPanel, kPanel)] = values[k];
+                     }
+                   });
 }
 
 }  // namespace
@@ -37,27 +39,31 @@ void pack_rows(const at::Tensor& weight, int64_t first, T* panels) {
 PackedMatrix::PackedMatrix(const std::vector<at::Tensor>& weights) : in_(weights.front().size(1)) {
   const auto dtype = weights.front().scalar_type();
   for (const auto& weight : weights) {
-    MEED_CHECK(weight.size(1) == in_ && weight.scalar_type() == dtype, "stacked weights must be alike");
+    MEED_CHECK(weight.size(1) == in_ && weight.scalar_type() == dtype,
+               "stacked weights must be alike");
     out_ += weight.size(0);
   }
-  MEED_CHECK(dtype == at::kFloat || (dtype == at::kBFloat16 && in_ % 2 == 0), "cannot pack this matrix");
+  MEED_CHECK(dtype == at::kFloat || (dtype == at::kBFloat16 && in_ % 2 == 0),
+             "cannot pack this matrix");
   storage_ = at::zeros({(out_ + kPanel - 1) / kPanel, in_ * kPanel}, weights.front().options());
   int64_t first = 0;
   for (const auto& weight : weights) {
     const auto rows = weight.contiguous();
-    if (dtype == at::kFloat) pack_rows(rows, first, static_cast<float*>(storage_.data_ptr()));
-    else pack_rows(rows, first, static_cast<Bf16*>(storage_.data_ptr()));
+    if (dtype == at::kFloat)
+      pack_rows(rows, first, static_cast<float*>(storage_.data_ptr()));
+    else
+      pack_rows(rows, first, static_cast<Bf16*>(storage_.data_ptr()));
     first += weight.size(0);
   }
 }
 
 template <typename T, typename Y>
-void PackedMatrix::multiply(const T* x, int64_t ldx, int64_t rows, Y* y, int64_t ldy, const decode::Epilogue& epilogue,
-                            bool round) const {
+void PackedMatrix::multiply(const T* x, int64_t ldx, int64_t rows, Y* y, int64_t ldy,
+                            const decode::Epilogue& epilogue, bool round) const {
   const auto* panels = static_cast<const T*>(storage_.const_data_ptr());
   const int64_t count = storage_.size(0), threads = at::get_num_threads();
-  // Contiguous runs of panels for the prefetcher, several per thread so that a delayed thread does not hold up
-  // the others.
+  // Contiguous runs of panels for the prefetcher, several per thread so that a delayed thread does
+  // not hold up the others.
   const int64_t run = std::max<int64_t>(1, count / (threads * 4));
   std::atomic<int64_t> next{0};
   at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
@@ -76,8 +82,11 @@ void PackedMatrix::multiply(const T* x, int64_t ldx, int64_t rows, Y* y, int64_t
   });
 }
 
-template void PackedMatrix::multiply(const float*, int64_t, int64_t, float*, int64_t, const decode::Epilogue&, bool) const;
-template void PackedMatrix::multiply(const Bf16*, int64_t, int64_t, float*, int64_t, const decode::Epilogue&, bool) const;
-template void PackedMatrix::multiply(const Bf16*, int64_t, int64_t, Bf16*, int64_t, const decode::Epilogue&, bool) const;
+template void PackedMatrix::multiply(const float*, int64_t, int64_t, float*, int64_t,
+                                     const decode::Epilogue&, bool) const;
+template void PackedMatrix::multiply(const Bf16*, int64_t, int64_t, float*, int64_t,
+                                     const decode::Epilogue&, bool) const;
+template void PackedMatrix::multiply(const Bf16*, int64_t, int64_t, Bf16*, int64_t,
+                                     const decode::Epilogue&, bool) const;
 
 }  // namespace meed

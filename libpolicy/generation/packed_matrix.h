@@ -8,9 +8,9 @@
 
 namespace meed {
 
-/// A weight matrix [out, in] laid out for products with few rows: panels of decode::kPanel output features, so
-/// that a product reads the weights once, in order, for up to some tens of rows. Any number of rows works and
-/// a row's result does not depend on the others. float32 or bfloat16.
+/// A weight matrix [out, in] laid out for products with few rows: panels of decode::kPanel output
+/// features, so that a product reads the weights once, in order, for up to some tens of rows. Any
+/// number of rows works and a row's result does not depend on the others. float32 or bfloat16.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -21,11 +21,11 @@ class PackedMatrix {
   int64_t out_features() const { return out_; }
   int64_t in_features() const { return in_; }
 
-  /// y [rows, out] (+)= scale * x W^T + bias, over the threads of the pool. x: the weights' dtype, row length
-  /// ldx; y: float or T; bias [out] may be null.
+  /// y [rows, out] (+)= scale * x W^T + bias, over the threads of the pool. x: the weights' dtype,
+  /// row length ldx; y: float or T; bias [out] may be null.
   template <typename T, typename Y>
-  void multiply(const T* x, int64_t ldx, int64_t rows, Y* y, int64_t ldy, const decode::Epilogue& epilogue = {},
-                bool round = false) const;
+  void multiply(const T* x, int64_t ldx, int64_t rows, Y* y, int64_t ldy,
+                const decode::Epilogue& epilogue = {}, bool round = false) const;
 
  private:
   at::Tensor storage_;  // [panels, in * kPanel]

@@ -16,23 +16,25 @@ const char* to_string(FinishReason reason);  ///< "stop", "length", "aborted"
 /// One sampled continuation of a prompt.
 struct Completion {
   std::vector<int64_t> token_ids;  ///< [T] without the prompt; includes EOS if sampled.
-  /// [T] under the policy at the sampling temperature, over the whole vocabulary: what the trainer compares with.
+  /// [T] under the policy at the sampling temperature, over the whole vocabulary: what the trainer
+  /// compares with.
   std::vector<float> logprobs;
-  /// [T] under the distribution that was really sampled from (after top-k, top-p, min-p, penalties); empty if the same.
+  /// [T] under the distribution that was really sampled from (after top-k, top-p, min-p,
+  /// penalties); empty if the same.
   std::vector<float> sampling_logprobs;
   std::vector<uint8_t> loss_mask;  ///< [T] 0 on tool or environment tokens; empty means all 1.
   std::string text;                ///< Decoded, special tokens skipped; a stop string is cut off.
   at::Tensor media;                ///< Image or latent of flow policies; undefined for text.
   FinishReason finish_reason = FinishReason::kStop;
-  int64_t policy_version = 0;      ///< Optimiser steps done when sampling began.
+  int64_t policy_version = 0;  ///< Optimiser steps done when sampling began.
 };
 
 /// All completions of one prompt: the unit of reward, advantage and logging.
 struct RolloutGroup {
   Example example;
-  std::string prompt_text;               ///< as rendered, for people
+  std::string prompt_text;  ///< as rendered, for people
   std::vector<int64_t> prompt_ids;
-  std::vector<Completion> completions;   ///< [G]
+  std::vector<Completion> completions;  ///< [G]
 };
 
 }  // namespace meed

@@ -21,12 +21,13 @@
 
 // One step():
 //
-//   admit     queue -> free slots: a sequence per seed; prompts new to the engine are listed for prefill
-//   prefill   listed prompts, packed into calls of up to kPrefillTokens -> their pages, last hidden state
-//   decode    last token of every running sequence -> hidden [running, D]
-//   head      hidden states of the running sequences and of the prompts that sequences start from -> logits
+//   admit     queue -> free slots: a sequence per seed; prompts new to the engine are listed for
+//   prefill prefill   listed prompts, packed into calls of up to kPrefillTokens -> their pages,
+//   last hidden state decode    last token of every running sequence -> hidden [running, D] head
+//   hidden states of the running sequences and of the prompts that sequences start from -> logits
 //   sample    a token for every sequence, threads over sequences
-//   settle    stop tokens, stop strings, lengths -> finished sequences leave; whole requests are returned
+//   settle    stop tokens, stop strings, lengths -> finished sequences leave; whole requests are
+//   returned
 //
 // A prompt's cache and last hidden state live in its group until its last sample has ended.
 namespace meed {
@@ -59,12 +60,17 @@ struct Sequence {
   StopStringWatch watch;
 };
 
-int64_t pages_for(int64_t tokens) { return (tokens + decode::kPageTokens - 1) / decode::kPageTokens; }
+int64_t pages_for(int64_t tokens) {
+  return (tokens + decode::kPageTokens - 1) / decode::kPageTokens;
+}
 
 class Engine final : public RolloutEngine {
  public:
   Engine(CausalLm& model, const Tokenizer* tokenizer, const EngineOptions& options)
-      : model_(model), tokenizer_(tokenizer), options_(options), pool_(DecodeModel::kv_shape(model)) {
+      : model_(model),
+        tokenizer_(tokenizer),
+        options_(options),
+        pool_(DecodeModel::kv_shape(model)) {
     if (options.max_batch_size <= 0) throw ConfigError("max_batch_size must be positive");
     if (options.max_kv_tokens < 0) throw ConfigError("max_kv_tokens must not be negative");
     eos_ids_ = model.config().eos_token_ids;
@@ -125,28 +131,36 @@ class Engine final : public RolloutEngine {
     check_sampling_params(request.sampling, where);
     if (!tokenizer_ && !request.sampling.stop_strings.empty())
       throw ConfigError(where + ": stop strings need a tokenizer");
-    if (request.prompt_ids.empty()) throw DataError(where + ": the prompt is empty; give at least one token");
+    if (request.prompt_ids.empty())
+      throw DataError(where + ": the prompt is empty; give at least one token");
     const auto length = static_cast<int64_t>(request.prompt_ids.size());
     if (config.max_positions > 0 && length > config.max_positions)
-      throw DataError(where + ": the prompt has " + std::to_string(length) + " tokens, the model at most " +
-                      std::to_string(config.max_positions) + " positions");
+      throw DataError(where + ": the prompt has " + std::to_string(length) +
+                      " tokens, the model at most " + std::to_string(config.max_positions) +
+                      " positions");
     for (const int64_t id : request.prompt_ids)
       if (id < 0 || id >= config.vocab_size)
-        throw DataError(where + ": token id " + std::to_string(id) + " is outside the model's vocabulary of " +
-                        std::to_string(config.vocab_size) + "; do the tokenizer and the model belong together?");
+        throw DataError(where + ": token id " + std::to_string(id) +
+                        " is outside the model's vocabulary of " +
+                        std::to_string(config.vocab_size) +
+                        "; do the tokenizer and the model belong together?");
     const int64_t needed = (pages_for(length) + sequence_pages(request)) * decode::kPageTokens;
     if (options_.max_kv_tokens > 0 && needed > options_.max_kv_tokens)
-      throw ConfigError(where + ": prompt and completion need a cache of " + std::to_string(needed) +
-                        " tokens, max_kv_tokens is " + std::to_string(options_.max_kv_tokens));
+      throw ConfigError(where + ": prompt and completion need a cache of " +
+                        std::to_string(needed) + " tokens, max_kv_tokens is " +
+                        std::to_string(options_.max_kv_tokens));
   }
 
   int64_t length_limit(const GenerationRequest& request) const {
-    const int64_t limit = request.sampling.max_new_tokens, positions = model_.config().max_positions;
+    const int64_t limit = request.sampling.max_new_tokens,
+                  positions = model_.config().max_positions;
     if (positions == 0) return limit;
     return std::min(limit, positions - static_cast<int64_t>(request.prompt_ids.size()) + 1);
   }
   /// The last token is never fed back.
-  int64_t sequence_pages(const GenerationRequest& request) const { return pages_for(length_limit(request) - 1); }
+  int64_t sequence_pages(const GenerationRequest& request) const {
+    return pages_for(length_limit(request) - 1);
+  }
 
   /// Fills free slots. Returns the groups whose prompt has to be computed.
   std::vector<Group*> admit() {
@@ -154,7 +168,9 @@ class Engine final : public RolloutEngine {
     while (!queue_.empty() && static_cast<int64_t>(sequences_.size()) < options_.max_batch_size) {
       Group& group = *queue_.front();
       const int64_t pages = sequence_pages(group.request) + (group.started == 0 ? group.pages : 0);
-      if (options_.max_kv_tokens > 0 && (reserved_pages_ + pages) * decode::kPageTokens > options_.max_kv_tokens) break;
+      if (options_.max_kv_tokens > 0 &&
+          (reserved_pages_ + pages) * decode::kPageTokens > options_.max_kv_tokens)
+        break;
       reserved_pages_ += pages;
       if (group.started == 0) fresh.push_back(&group);
       sequences_.push_back(std::make_unique<Sequence>(group, group.started++, pool_));
@@ -169,7 +185,8 @@ class Engine final : public RolloutEngine {
     const auto flush = [&] {
       if (tokens.empty()) return;
       const auto hidden = decoder_->forward(tokens);
-      for (const auto& [group, row] : last_rows) group->last_hidden_1D = hidden.narrow(0, row, 1).clone();
+      for (const auto& [group, row] : last_rows)
+        group->last_hidden_1D = hidden.narrow(0, row, 1).clone();
       tokens.clear();
       last_rows.clear();
     };
@@ -179,21 +196,24 @@ class Engine final : public RolloutEngine {
       group->prompt_cache->reserve(static_cast<int64_t>(ids.size()));
       for (size_t i = 0; i < ids.size(); ++i) {
         tokens.push_back({ids[i], static_cast<int64_t>(i), {nullptr, 0, &*group->prompt_cache}});
-        if (i + 1 == ids.size()) last_rows.emplace_back(group, static_cast<int64_t>(tokens.size()) - 1);
+        if (i + 1 == ids.size())
+          last_rows.emplace_back(group, static_cast<int64_t>(tokens.size()) - 1);
         if (static_cast<int64_t>(tokens.size()) == kPrefillTokens) flush();
       }
     }
     flush();
   }
 
-  /// Logits of all sequences; rows_[i] is the row of sequence i. The first `running` have a token to feed.
+  /// Logits of all sequences; rows_[i] is the row of sequence i. The first `running` have a token
+  /// to feed.
   at::Tensor logits(size_t running) {
     std::vector<DecodeToken> tokens;
     for (size_t i = 0; i < running; ++i) {
       auto& sequence = *sequences_[i];
       const auto prompt = static_cast<int64_t>(sequence.group->request.prompt_ids.size());
       sequence.cache.reserve(sequence.sampled());
-      tokens.push_back({sequence.completion().token_ids.back(), prompt + sequence.sampled() - 1,
+      tokens.push_back({sequence.completion().token_ids.back(),
+                        prompt + sequence.sampled() - 1,
                         {&*sequence.group->prompt_cache, prompt, &sequence.cache}});
     }
     std::vector<at::Tensor> parts;
@@ -223,7 +243,8 @@ class Engine final : public RolloutEngine {
       TokenSampler sampler;
       for (int64_t i = next++; i < count; i = next++) {
         try {
-          tokens[i] = sampler.sample(sampling_input(*sequences_[i], {logits + rows_[i] * V, static_cast<size_t>(V)}));
+          tokens[i] = sampler.sample(
+              sampling_input(*sequences_[i], {logits + rows_[i] * V, static_cast<size_t>(V)}));
         } catch (const TokenSampler::NotFinite&) {
           bad = i;
         }
@@ -231,9 +252,10 @@ class Engine final : public RolloutEngine {
     });
     if (bad >= 0) {
       const auto& sequence = *sequences_[bad];
-      throw Error(sequence.group->where() + ", completion " + std::to_string(sequence.index) + ", token " +
-                  std::to_string(sequence.sampled()) +
-                  ": the model's logits are not finite; its weights are damaged or training has diverged");
+      throw Error(
+          sequence.group->where() + ", completion " + std::to_string(sequence.index) + ", token " +
+          std::to_string(sequence.sampled()) +
+          ": the model's logits are not finite; its weights are damaged or training has diverged");
     }
     for (int64_t i = 0; i < count; ++i) {
       auto& completion = sequences_[i]->completion();
@@ -253,14 +275,16 @@ class Engine final : public RolloutEngine {
                         .prompt_ids = request.prompt_ids,
                         .completion_ids = sequence.completion().token_ids,
                         .forbidden_ids = {}};
-    if (sequence.sampled() < request.sampling.min_new_tokens) input.forbidden_ids = sequence.group->stop_ids;
+    if (sequence.sampled() < request.sampling.min_new_tokens)
+      input.forbidden_ids = sequence.group->stop_ids;
     return input;
   }
 
   std::optional<FinishReason> finish_reason(Sequence& sequence) const {
     const auto& group = *sequence.group;
     const int64_t id = sequence.completion().token_ids.back();
-    if (std::find(group.stop_ids.begin(), group.stop_ids.end(), id) != group.stop_ids.end()) return FinishReason::kStop;
+    if (std::find(group.stop_ids.begin(), group.stop_ids.end(), id) != group.stop_ids.end())
+      return FinishReason::kStop;
     if (!group.request.sampling.stop_strings.empty() && !tokenizer_->is_special(id) &&
         sequence.watch.push(tokenizer_->token_bytes(id)))
       return FinishReason::kStop;

@@ -12,10 +12,12 @@
 namespace meed {
 namespace {
 
-constexpr size_t kBlock = 2048;  // logits whose weights are summed together, to find the drawn token again
+constexpr size_t kBlock =
+    2048;  // logits whose weights are summed together, to find the drawn token again
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Candidates are looked for within these distances of the largest logit, in units of the temperature.
+// Candidates are looked for within these distances of the largest logit, in units of the
+// temperature.
 constexpr float kDistances[] = {4.0f, 8.0f, 16.0f, 40.0f, kInfinity};
 
 bool truncates(const SamplingParams& params) {
@@ -32,7 +34,8 @@ float finite_maximum(std::span<const float> logits) {
 
 bool alters_distribution(const SamplingParams& params) {
   if (params.temperature == 0.0) return false;
-  return truncates(params) || params.repetition_penalty != 1.0 || (params.min_new_tokens > 0 && !params.ignore_eos);
+  return truncates(params) || params.repetition_penalty != 1.0 ||
+         (params.min_new_tokens > 0 && !params.ignore_eos);
 }
 
 void check_sampling_params(const SamplingParams& params, const std::string& where) {
@@ -40,15 +43,17 @@ void check_sampling_params(const SamplingParams& params, const std::string& wher
     if (!ok) throw ConfigError(where + ": " + what + ", got " + std::to_string(value));
   };
   const auto count = [](int64_t value) { return static_cast<double>(value); };
-  require(params.temperature >= 0.0 && std::isfinite(params.temperature), "temperature must be 0 (greedy) or positive",
-          params.temperature);
+  require(params.temperature >= 0.0 && std::isfinite(params.temperature),
+          "temperature must be 0 (greedy) or positive", params.temperature);
   require(params.top_p > 0.0 && params.top_p <= 1.0, "top_p must be in (0, 1]", params.top_p);
   require(params.min_p >= 0.0 && params.min_p <= 1.0, "min_p must be in [0, 1]", params.min_p);
   require(params.top_k >= 0, "top_k must not be negative", count(params.top_k));
   require(params.repetition_penalty > 0.0 && std::isfinite(params.repetition_penalty),
           "repetition_penalty must be positive", params.repetition_penalty);
-  require(params.max_new_tokens > 0, "max_new_tokens must be positive", count(params.max_new_tokens));
-  require(params.min_new_tokens >= 0, "min_new_tokens must not be negative", count(params.min_new_tokens));
+  require(params.max_new_tokens > 0, "max_new_tokens must be positive",
+          count(params.max_new_tokens));
+  require(params.min_new_tokens >= 0, "min_new_tokens must not be negative",
+          count(params.min_new_tokens));
   for (const auto& stop : params.stop_strings)
     if (stop.empty()) throw ConfigError(where + ": a stop string is empty");
 }
@@ -65,7 +70,8 @@ SampledToken TokenSampler::sample(const SamplingInput& input) {
   SampledToken token;
   const auto logprob_over_all = [&](std::span<const float> row, float row_max) {
     const double total = decode::exp_sum(row.data(), static_cast<long>(row.size()), row_max, scale);
-    return static_cast<float>(static_cast<double>(row[token.id] - row_max) * scale - std::log(total));
+    return static_cast<float>(static_cast<double>(row[token.id] - row_max) * scale -
+                              std::log(total));
   };
   if (greedy) {
     token.id = std::find(logits.begin(), logits.end(), max) - logits.begin();
@@ -77,7 +83,8 @@ SampledToken TokenSampler::sample(const SamplingInput& input) {
     token.id = draw_from_all(logits, max, scale, u);
     double total = 0;
     for (const double block : blocks_) total += block;
-    token.sampling_logprob = static_cast<float>(static_cast<double>(logits[token.id] - max) * scale - std::log(total));
+    token.sampling_logprob =
+        static_cast<float>(static_cast<double>(logits[token.id] - max) * scale - std::log(total));
     token.logprob = changed ? logprob_over_all(input.logits_V, raw_max) : token.sampling_logprob;
     return token;
   }
@@ -86,13 +93,16 @@ SampledToken TokenSampler::sample(const SamplingInput& input) {
   if (top_k) keep_top_k(logits, max, scale, params.top_k);
   if (params.top_p < 1.0) keep_top_p(logits, max, scale, params.top_p, top_k);
   if (!top_k && params.top_p >= 1.0)
-    collect(logits, params.min_p > 0.0 ? max + static_cast<float>((std::log(params.min_p) - 1e-3) / scale) : -kInfinity);
+    collect(logits, params.min_p > 0.0
+                        ? max + static_cast<float>((std::log(params.min_p) - 1e-3) / scale)
+                        : -kInfinity);
   if (params.min_p > 0.0)
     std::erase_if(candidates_, [&](const Candidate& c) {
       return std::exp(static_cast<double>(c.logit - max) * scale) < params.min_p;
     });
   // By id, so that a truncation that removes nothing draws what no truncation draws.
-  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  std::sort(candidates_.begin(), candidates_.end(),
+            [](const auto& a, const auto& b) { return a.id < b.id; });
   double total = 0;
   for (const auto& c : candidates_) total += std::exp(static_cast<double>(c.logit - max) * scale);
   double sum = 0;
@@ -104,7 +114,8 @@ SampledToken TokenSampler::sample(const SamplingInput& input) {
     if (sum > u * total) break;
   }
   token.id = drawn->id;
-  token.sampling_logprob = static_cast<float>(static_cast<double>(drawn->logit - max) * scale - std::log(total));
+  token.sampling_logprob =
+      static_cast<float>(static_cast<double>(drawn->logit - max) * scale - std::log(total));
   token.logprob = logprob_over_all(input.logits_V, raw_max);
   return token;
 }
@@ -127,12 +138,14 @@ std::span<const float> TokenSampler::processed(const SamplingInput& input) {
   return logits_;
 }
 
-int64_t TokenSampler::draw_from_all(std::span<const float> logits, float max, float scale, double u) {
+int64_t TokenSampler::draw_from_all(std::span<const float> logits, float max, float scale,
+                                    double u) {
   const size_t n = logits.size();
   blocks_.clear();
   double total = 0;
   for (size_t begin = 0; begin < n; begin += kBlock) {
-    blocks_.push_back(decode::exp_sum(logits.data() + begin, static_cast<long>(std::min(kBlock, n - begin)), max, scale));
+    blocks_.push_back(decode::exp_sum(logits.data() + begin,
+                                      static_cast<long>(std::min(kBlock, n - begin)), max, scale));
     total += blocks_.back();
   }
   double rest = u * total;
@@ -176,10 +189,13 @@ void TokenSampler::keep_top_k(std::span<const float> logits, float max, float sc
   std::erase_if(candidates_, [&](const Candidate& c) { return c.logit < kth; });
 }
 
-/// Removes a token if the tokens more likely than it reach p already. `from_candidates`: top-k came before,
-/// and p is a share of what it left.
-void TokenSampler::keep_top_p(std::span<const float> logits, float max, float scale, double p, bool from_candidates) {
-  const auto weight = [&](const Candidate& c) { return std::exp(static_cast<double>(c.logit - max) * scale); };
+/// Removes a token if the tokens more likely than it reach p already. `from_candidates`: top-k came
+/// before, and p is a share of what it left.
+void TokenSampler::keep_top_p(std::span<const float> logits, float max, float scale, double p,
+                              bool from_candidates) {
+  const auto weight = [&](const Candidate& c) {
+    return std::exp(static_cast<double>(c.logit - max) * scale);
+  };
   const auto mass = [&] {
     double sum = 0;
     for (const auto& c : candidates_) sum += weight(c);
@@ -196,11 +212,13 @@ void TokenSampler::keep_top_p(std::span<const float> logits, float max, float sc
     }
   }
   // Equals: transformers' stable ascending sort removes the lower id first.
-  std::sort(candidates_.begin(), candidates_.end(),
-            [](const auto& a, const auto& b) { return a.logit != b.logit ? a.logit > b.logit : a.id > b.id; });
+  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id > b.id;
+  });
   double before = 0;
   size_t kept = 0;
-  while (kept < candidates_.size() && (kept == 0 || before < p * total)) before += weight(candidates_[kept++]);
+  while (kept < candidates_.size() && (kept == 0 || before < p * total))
+    before += weight(candidates_[kept++]);
   candidates_.resize(kept);
 }
 
