@@ -41,7 +41,8 @@ class RunRecorder final : public MetricsWriter {
     /// Goes on after this step: later lines of metrics.jsonl and completions.jsonl are cut off, a
     /// damaged last line is dropped. Empty starts new files.
     std::optional<int64_t> resume_step;
-    int64_t max_completions_per_step = 16;  ///< kept of each step and phase, over all ranks
+    int64_t max_completions_per_step = 16;  ///< kept of each step of phase "train", over all ranks
+    int64_t max_eval_completions = 64;      ///< the same for the other phases
     bool progress = true;                   ///< the line on standard error
     double log_interval_s = 0;  ///< least seconds between progress lines where there is no terminal
   };
@@ -66,7 +67,7 @@ class RunRecorder final : public MetricsWriter {
   /// The reduced values of the last flush, the same on every rank (best-checkpoint decisions).
   const std::map<std::string, double>& last() const;
 
-  /// Kept until the next flush, at most max_completions_per_step for each step and phase.
+  /// Kept until the next flush; beyond the limit of its step and phase it is dropped.
   void record_completion(CompletionRecord completion);
   void record_completions(std::vector<CompletionRecord> completions);
 
