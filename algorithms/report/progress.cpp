@@ -83,10 +83,9 @@ std::string step_text(const ProgressState& state) {
 }
 
 /// The evaluation of this flush that says most, for the log file: accuracy, else reward or loss.
-void add_evaluation(const ProgressState& state, Parts& parts) {
+void add_evaluation(Parts& parts) {
   for (const char* key : {"eval_accuracy", "eval_rewards/accuracies", "eval_reward", "eval_loss"})
     if (parts.add((std::string(key) + " ").c_str(), key, 2)) return;
-  (void)state;
 }
 
 bool stderr_is_terminal() {
@@ -144,7 +143,7 @@ std::string format_progress(const ProgressState& state, int width) {
   const bool has_reward = parts.add("reward ", "reward", 1);
   parts.add("loss ", "loss", has_reward ? 3 : 1);
   if (!has_reward && !parts.add("acc ", "rewards/accuracies", 3)) parts.add("acc ", "accuracy", 3);
-  add_evaluation(state, parts);
+  add_evaluation(parts);
   parts.add("lr ", "learning_rate", 5);
   parts.add("", "tokens_per_s", 4, " tok/s");
   if (const std::string memory = memory_text(state); !memory.empty()) parts.add(memory, 6);
@@ -196,10 +195,11 @@ void Progress::update(int64_t step, const std::map<std::string, double>& metrics
                               ? seconds
                               : seconds_per_step_ + kSmoothing * (seconds - seconds_per_step_);
     }
+    if (step != last_step_) state_.metrics.clear();
+    for (const auto& [key, value] : metrics) state_.metrics[key] = value;
     last_step_ = step;
     last_update_ = now;
     state_.step = step;
-    state_.metrics = metrics;
     state_.stage.clear();
     state_.seconds_left = seconds_per_step_ >= 0 && state_.total_steps > 0
                               ? seconds_per_step_ * static_cast<double>(std::max<int64_t>(

@@ -78,6 +78,7 @@ struct RunRecorder::Impl {
   void add_own_metrics();
   std::map<std::string, double> with_tokens_per_s();
   void write_metrics(int64_t step);
+  void write_environment() const;
   void write_completions(const std::vector<Json>& messages);
   int64_t limit(const std::string& phase) const {
     return phase == "train" ? options.max_completions_per_step : options.max_eval_completions;
@@ -93,9 +94,9 @@ struct RunRecorder::Impl {
   std::map<StepPhase, int64_t> num_pending, num_written;
   std::map<std::string, double> last;
   std::optional<int64_t> last_step;
-  std::vector<std::string> command_line;
 
   // Rank 0 only.
+  Json environment;
   std::optional<JsonlLog> metrics_log, completions_log;
   std::optional<TensorBoardWriter> tensorboard;
   std::optional<Progress> progress;
@@ -196,10 +197,26 @@ void RunRecorder::Impl::write_completions(const std::vector<Json>& messages) {
   }
 }
 
+void RunRecorder::Impl::write_environment() const {
+  Json json{{"run_name", options.run_name},
+            {"algorithm", options.algorithm},
+            {"total_steps", options.total_steps}};
+  if (options.resume_step) json["resumed_after_step"] = *options.resume_step;
+  json.update(environment);
+  write_file_atomic(options.output_dir / "environment.json",
+                    json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
 RunRecorder::RunRecorder(Options options, Communicator& comm)
     : impl_(std::make_unique<Impl>(std::move(options), comm)) {}
 
 RunRecorder::~RunRecorder() = default;
+
+void RunRecorder::set_total_steps(int64_t total_steps) {
+  impl_->options.total_steps = total_steps;
+  if (impl_->progress) impl_->progress->start(impl_->options.resume_step.value_or(0), total_steps);
+  if (impl_->environment.is_object()) impl_->write_environment();
+}
 
 void RunRecorder::record(const std::string& key, double value, Reduce reduce, double weight) {
   impl_->metrics.record(key, value, reduce, weight);
@@ -250,13 +267,8 @@ void RunRecorder::write_config(const std::string& yaml) {
 
 void RunRecorder::write_environment(const std::vector<std::string>& command_line) {
   if (!impl_->comm.is_main()) return;
-  Json json{{"run_name", impl_->options.run_name},
-            {"algorithm", impl_->options.algorithm},
-            {"total_steps", impl_->options.total_steps}};
-  if (impl_->options.resume_step) json["resumed_after_step"] = *impl_->options.resume_step;
-  json.update(Json::parse(describe_environment(command_line, impl_->comm.size())));
-  write_file_atomic(impl_->options.output_dir / "environment.json",
-                    json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  impl_->environment = Json::parse(describe_environment(command_line, impl_->comm.size()));
+  impl_->write_environment();
 }
 
 std::filesystem::path RunRecorder::write_report() {

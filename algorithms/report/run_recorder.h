@@ -53,6 +53,9 @@ class RunRecorder final : public MetricsWriter {
   RunRecorder(const RunRecorder&) = delete;
   RunRecorder& operator=(const RunRecorder&) = delete;
 
+  /// Optimiser steps of the run, for the progress line and the report.
+  void set_total_steps(int64_t total_steps);
+
   /// A key must have the same `reduce` on every rank and within a step (InternalError). A kMean
   /// whose weights sum to 0 has no value and is left out.
   void record(const std::string& key, double value, Reduce reduce = Reduce::kMean,

@@ -87,8 +87,11 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, int64_
   char host[128] = "localhost";
   ::gethostname(host, sizeof host - 1);
   const double start = now_s();
-  path_ = folder / ("events.out.tfevents." + std::to_string(static_cast<int64_t>(start)) + "." +
-                    host + "." + std::to_string(::getpid()));
+  const std::string name = "events.out.tfevents." + std::to_string(static_cast<int64_t>(start)) +
+                           "." + host + "." + std::to_string(::getpid());
+  path_ = folder / name;
+  for (int again = 1; std::filesystem::exists(path_, error); ++again)
+    path_ = folder / (name + "." + std::to_string(again));
   file_.reset(std::fopen(path_.c_str(), "wb"));
   if (!file_) throw DataError(path_.string() + ": cannot create: " + std::strerror(errno));
   std::string version = event_head(start, 0);

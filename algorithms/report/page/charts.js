@@ -132,6 +132,12 @@ function dataSets(spec) {
 
 const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** A share's axis ends at 0 and 100 %. */
+function clampToShares(scale) {
+  scale.min = Math.max(0, scale.min);
+  if (scale.max > 1) scale.max = 1;
+}
+
 function chartOptions(spec) {
   const line = cssColor('--line'), soft = cssColor('--soft'), card = cssColor('--card'), text = cssColor('--text');
   const tick = (value) => formatNumber(value, spec.keys[0]).replace(/\.0 %$/, ' %');
@@ -140,7 +146,7 @@ function chartOptions(spec) {
     interaction: { mode: 'nearest', axis: 'x', intersect: false },
     scales: {
       x: { type: 'linear', bounds: 'ticks', grid: { color: 'transparent' }, ticks: { color: soft, maxTicksLimit: 8, maxRotation: 0, font: { size: 11 }, callback: (value) => (view.axis === 'step' && !Number.isInteger(value) ? '' : formatNumber(value)) }, title: { display: view.axis !== 'step', text: AXES[view.axis].label, color: soft, font: { size: 11 } } },
-      y: { stacked: spec.stacked, beginAtZero: spec.stacked, grid: { color: line, drawBorder: false }, ticks: { color: soft, maxTicksLimit: 6, font: { size: 11 }, callback: tick } },
+      y: { stacked: spec.stacked, beginAtZero: spec.stacked, afterDataLimits: isShare(spec.keys[0]) ? clampToShares : undefined, grid: { color: line, drawBorder: false }, ticks: { color: soft, maxTicksLimit: 6, font: { size: 11 }, callback: tick } },
     },
     plugins: {
       legend: { display: spec.keys.length > 1 && runs.length === 1, position: 'bottom', labels: { color: soft, boxWidth: 8, boxHeight: 8, usePointStyle: true, font: { size: 11 }, filter: (item) => item.text !== '' } },

@@ -1,7 +1,7 @@
 // Sampled completions: filter, sort, search, page; and the same prompts before and after, side by
 // side.
 
-const PHASES = { before: 'Before', train: 'Training', after: 'After' };
+const PHASES = { before: 'Before', train: 'Training', eval: 'Evaluations', after: 'After' };
 const samples = runs.flatMap((run) => run.completions.rows.map((row, order) => ({ ...row, run, order, promptText: run.completions.prompts[row.prompt] || '' })));
 const chosen = { show: 'all', run: '', step: '', sort: 'order', search: '', page: 0 };
 const PAGE_SIZE = 10;
@@ -10,11 +10,11 @@ const PAGE_SIZE = 10;
 function comparisons() {
   const byPrompt = new Map();
   for (const sample of samples) {
-    if (sample.phase === 'train') continue;
+    if (sample.phase !== 'before' && sample.phase !== 'after') continue;
     const key = `${runs.indexOf(sample.run)} ${sample.promptText}`;
     if (!byPrompt.has(key)) byPrompt.set(key, { run: sample.run, promptText: sample.promptText, before: [], after: [] });
     const entry = byPrompt.get(key);
-    if (entry[sample.phase]) entry[sample.phase].push(sample);
+    entry[sample.phase].push(sample);
   }
   return [...byPrompt.values()].filter((entry) => entry.before.length && entry.after.length);
 }
@@ -81,7 +81,7 @@ function factsOf(sample) {
     sample.finish_reason === 'length' && el('span', { class: 'badge warn' }, 'cut off'),
     el('span', { class: 'spring' }),
     runs.length > 1 && el('span', { class: 'quiet' }, sample.run.label),
-    el('span', { class: 'quiet' }, [sample.phase === 'train' ? `step ${sample.step}` : `${sample.phase} training`, sample.num_tokens !== null && `${sample.num_tokens} tokens`].filter(Boolean).join(' \u00b7 ')));
+    el('span', { class: 'quiet' }, [sample.phase === 'before' || sample.phase === 'after' ? `${sample.phase} training` : sample.phase === 'eval' ? `evaluation at step ${sample.step}` : `step ${sample.step}`, sample.num_tokens !== null && `${sample.num_tokens} tokens`].filter(Boolean).join(' \u00b7 ')));
 }
 
 function answerOf(sample) {
@@ -134,7 +134,7 @@ function drawCompletions() {
   }
   const list = el('div', { 'aria-live': 'polite' });
   const pager = el('div', { class: 'pager' });
-  const steps = [...new Set(samples.filter((sample) => sample.phase === 'train').map((sample) => sample.step))].sort((a, b) => a - b);
+  const steps = [...new Set(samples.filter((sample) => sample.phase !== 'before' && sample.phase !== 'after').map((sample) => sample.step))].sort((a, b) => a - b);
 
   function draw() {
     const cards = selection();

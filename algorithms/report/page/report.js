@@ -24,7 +24,7 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
-const isShare = (key) => /accurac|clipped_ratio|frac_|clip_ratio|pass_at/.test(key);
+const isShare = (key) => /accurac|clipped_ratio|frac_|clip_ratio|pass_at|math_answer\/mean$/.test(key);
 
 function formatNumber(value, key = '') {
   if (value === null || value === undefined || !Number.isFinite(value)) return '-';
@@ -49,7 +49,7 @@ const lastOf = (run, key) => (run.curves[key] ? run.curves[key].last : undefined
 /** The evaluation that says most of a run: an accuracy, else a reward, else a loss. */
 function headline(run) {
   const evaluations = Object.keys(run.curves).filter((key) => key.startsWith('eval_') && !/_(runtime|per_second|s)$/.test(key));
-  const tests = [/^eval_accuracy$/, /accurac/, /^eval_reward$/, /reward/, /^eval_loss$/, /loss/];
+  const tests = [/^eval_accuracy$/, /accurac/, /math_answer\/mean$/, /^eval_reward$/, /reward/, /^eval_loss$/, /loss/];
   for (const test of tests) {
     const key = evaluations.find((name) => test.test(name));
     if (key) return { key, curve: run.curves[key], falls: /loss/.test(key) };

@@ -281,10 +281,11 @@ TEST(RunRecorder, DescribesTheEnvironment) {
   options.total_steps = 12;
   RunRecorder recorder(options, *comm);
   recorder.write_environment({"meed", "train", "x.yaml"});
+  recorder.set_total_steps(20);
   recorder.write_config("a: 1\n");
   const auto json = Json::parse(read_file(folder.path() / "environment.json"));
   EXPECT_EQ(json["run_name"], "first");
-  EXPECT_EQ(json["total_steps"], 12);
+  EXPECT_EQ(json["total_steps"], 20);
   EXPECT_EQ(json["command_line"], (std::vector<std::string>{"meed", "train", "x.yaml"}));
   EXPECT_EQ(json["world_size"], 1);
   EXPECT_EQ(read_file(folder.path() / "config.yaml"), "a: 1\n");
