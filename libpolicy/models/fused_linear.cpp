@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/models/row_ops.h"
 
 namespace meed {
 namespace {
@@ -54,10 +55,11 @@ void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, cons
       out.addmm_(a, b);
     return;
   }
+  const auto product = at::mm(a, b);
   if (fresh)
-    target.copy_(at::mm(a, b));
+    target.copy_(product);
   else
-    target.add_(at::mm(a, b));
+    add_rows(target, product);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/models/fused_linear.h"
 #include "libpolicy/models/kernels.h"
+#include "libpolicy/models/row_ops.h"
 
 namespace meed {
 namespace {
@@ -42,6 +43,12 @@ float value_of(Bf16 x) {
 void add_to(float& x, float y) { x += y; }
 void add_to(Bf16& x, float y) { x = c10::BFloat16(value_of(x) + y).x; }
 
+/// The memory that every chunk's logits take in turn.
+at::Tensor logit_buffer(const at::Tensor& hidden_MD, int64_t vocabulary) {
+  return at::empty({std::min(chunk_rows(vocabulary), hidden_MD.size(0)), vocabulary},
+                   hidden_MD.options());
+}
+
 struct Statistics {
   at::Tensor logprobs, lse, entropy,
       correct;  // [M]; correct: 1 where the target has the largest logit
@@ -58,9 +65,11 @@ Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_
   auto* lse = out.lse.data_ptr<float>();
   auto* correct = out.correct.data_ptr<float>();
   auto* entropy = with_entropy ? out.entropy.data_ptr<float>() : nullptr;
+  const auto buffer = logit_buffer(hidden_MD, V);
   for (int64_t first = 0; first < M; first += chunk_rows(V)) {
     const int64_t rows = std::min(chunk_rows(V), M - first);
-    const auto logits = at::linear(hidden_MD.narrow(0, first, rows), weight_VD);
+    auto logits = buffer.narrow(0, 0, rows);
+    at::mm_out(logits, hidden_MD.narrow(0, first, rows), weight_VD.t());
     with_data(logits, [&](auto* data) {
       at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
@@ -77,17 +86,13 @@ Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_
   return out;
 }
 
-struct Gradients {
-  at::Tensor hidden, weight;
-};
-
 /// d_logprobs and d_entropy (may be undefined): [M] float32. weight_grad: float32 [V, D] that takes
 /// the head's gradient, or undefined.
 at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_VD,
                            const at::Tensor& targets_M, const at::Tensor& lse_M,
                            const at::Tensor& entropy_M, float scale, const at::Tensor& d_logprobs_M,
                            const at::Tensor& d_entropy_M, bool with_hidden,
-                           const at::Tensor& weight_grad) {
+                           at::Tensor weight_grad) {
   const int64_t M = hidden_MD.size(0), V = weight_VD.size(0);
   const auto d_hidden = with_hidden ? at::empty_like(hidden_MD) : at::Tensor();
   const auto* targets = targets_M.const_data_ptr<int64_t>();
@@ -95,10 +100,15 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
   const auto* d_logprobs = d_logprobs_M.defined() ? d_logprobs_M.const_data_ptr<float>() : nullptr;
   const auto* d_entropy = d_entropy_M.defined() ? d_entropy_M.const_data_ptr<float>() : nullptr;
   const auto* entropy = d_entropy ? entropy_M.const_data_ptr<float>() : nullptr;
+  const auto buffer = logit_buffer(hidden_MD, V);
+  at::Tensor product;  // of one chunk, bfloat16
+  if (weight_grad.defined() && weight_VD.scalar_type() != at::kFloat)
+    product = at::empty(weight_VD.sizes(), weight_VD.options());
   for (int64_t first = 0; first < M; first += chunk_rows(V)) {
     const int64_t rows = std::min(chunk_rows(V), M - first);
     const auto hidden = hidden_MD.narrow(0, first, rows);
-    const auto logits = at::linear(hidden, weight_VD);
+    auto logits = buffer.narrow(0, 0, rows);
+    at::mm_out(logits, hidden, weight_VD.t());
     with_data(logits, [&](auto* data) {
       at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
@@ -115,11 +125,12 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
       at::mm_out(out, logits, weight_VD);
     }
     if (!weight_grad.defined()) continue;
-    auto target = weight_grad;
-    if (logits.scalar_type() == at::kFloat)
-      target.addmm_(logits.t(), hidden);
-    else
-      target.add_(at::mm(logits.t(), hidden));
+    if (!product.defined()) {
+      weight_grad.addmm_(logits.t(), hidden);
+      continue;
+    }
+    at::mm_out(product, logits.t(), hidden);
+    add_rows(weight_grad, product);
   }
   return d_hidden;
 }
@@ -165,6 +176,7 @@ struct LogprobFunction : public torch::autograd::Function<LogprobFunction> {
     if (master.defined()) {
       auto& grad = master.mutable_grad();
       if (!grad.defined()) grad = at::zeros(master.sizes(), at::kFloat);
+      MEED_CHECK(grad.is_contiguous(), "the head's gradient is contiguous");
       weight_grad = grad;
     } else if (context->needs_input_grad(1)) {
       weight_grad = at::zeros(head_VD.sizes(), at::kFloat);
