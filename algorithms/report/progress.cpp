@@ -74,11 +74,9 @@ std::string memory_text(const ProgressState& state) {
 std::string step_text(const ProgressState& state) {
   std::string text = "step " + std::to_string(state.step);
   if (state.total_steps <= 0) return text;
-  const double percent =
-      100.0 * static_cast<double>(state.step) / static_cast<double>(state.total_steps);
   char tail[48];
-  std::snprintf(tail, sizeof tail, "/%lld %3.0f%%", static_cast<long long>(state.total_steps),
-                percent);
+  std::snprintf(tail, sizeof tail, "/%lld %3lld%%", static_cast<long long>(state.total_steps),
+                static_cast<long long>(100 * state.step / state.total_steps));
   return text + tail;
 }
 

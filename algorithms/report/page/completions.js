@@ -6,15 +6,22 @@ const samples = runs.flatMap((run) => run.completions.rows.map((row, order) => (
 const chosen = { show: 'all', run: '', step: '', sort: 'order', search: '', page: 0 };
 const PAGE_SIZE = 10;
 
-/** Prompts that were answered both before and after, with the answers of each. */
+/** Prompts that were answered both before training and at its end (or, of a run that goes on, in
+ * the latest evaluation), with the answers of each. */
 function comparisons() {
+  const latest = new Map();
+  for (const { run, phase, step } of samples) {
+    if (phase === 'after') latest.set(run, Infinity);
+    if (phase === 'eval') latest.set(run, Math.max(step, latest.get(run) || 0));
+  }
+  const sideOf = ({ run, phase, step }) => (phase === 'before' || phase === 'after' ? phase : phase === 'eval' && step === latest.get(run) ? 'after' : null);
   const byPrompt = new Map();
   for (const sample of samples) {
-    if (sample.phase !== 'before' && sample.phase !== 'after') continue;
+    const side = sideOf(sample);
+    if (!side) continue;
     const key = `${runs.indexOf(sample.run)} ${sample.promptText}`;
     if (!byPrompt.has(key)) byPrompt.set(key, { run: sample.run, promptText: sample.promptText, before: [], after: [] });
-    const entry = byPrompt.get(key);
-    entry[sample.phase].push(sample);
+    byPrompt.get(key)[side].push(sample);
   }
   return [...byPrompt.values()].filter((entry) => entry.before.length && entry.after.length);
 }
@@ -100,7 +107,7 @@ function comparisonCard(entry) {
   return el('article', { class: 'card completion' },
     runs.length > 1 && el('span', { class: 'quiet' }, entry.run.label),
     el('div', { class: 'role' }, 'Prompt'), foldable(entry.promptText, 'prompt'), answerOf(entry.before[0]),
-    el('div', { class: 'pair' }, side('Before', entry.before), side('After', entry.after)));
+    el('div', { class: 'pair' }, side('Before', entry.before), side(entry.after[0].phase === 'after' ? 'After' : `Step ${entry.after[0].step}`, entry.after)));
 }
 
 const rewardOf = (sample) => (sample.reward === null ? -Infinity : sample.reward);

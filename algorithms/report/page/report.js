@@ -85,7 +85,7 @@ function heroFigure(run) {
   const values = rise
     ? [el('span', { class: 'value from' }, formatNumber(curve.first, key)), el('span', { class: 'quiet' }, '\u2192'), el('span', { class: 'value' }, formatNumber(curve.last, key)), el('span', { class: `badge ${rise.kind}` }, rise.text)]
     : [el('span', { class: 'value' }, formatNumber(curve.last, key))];
-  const card = el('div', { class: 'card figure hero' }, el('div', { class: 'label' }, `${key}${rise ? ': before and after' : ''}`), el('div', { class: 'rise' }, values));
+  const card = el('div', { class: 'card figure hero' }, el('div', { class: 'label' }, `${key}${rise ? (run.total_steps > 0 && run.last_step >= run.total_steps ? ': before and after' : ': before and so far') : ''}`), el('div', { class: 'rise' }, values));
   if (isShare(key)) {
     const bar = (value, name) => {
       const i = el('i', { class: name });

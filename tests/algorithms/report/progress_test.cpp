@@ -1,8 +1,15 @@
 #include "algorithms/report/progress.h"
 
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <functional>
+
+#include "libpolicy/core/log.h"
 
 namespace meed {
 namespace {
@@ -86,6 +93,56 @@ TEST(Progress, TheLastStepIsAlwaysLogged) {
   const std::string text = testing::internal::GetCapturedStderr();
   EXPECT_EQ(text.find("step 2/3"), std::string::npos);
   EXPECT_NE(text.find("step 3/3"), std::string::npos);
+}
+
+/// What `work` writes to a terminal of so many columns that stands in for standard error.
+std::string on_terminal(unsigned short columns, const std::function<void(int terminal)>& work) {
+  int master = -1, slave = -1;
+  winsize size{.ws_row = 24, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+  if (::openpty(&master, &slave, nullptr, nullptr, &size) != 0) return "";
+  const int saved = ::dup(STDERR_FILENO);
+  ::dup2(slave, STDERR_FILENO);
+  ::setenv("TERM", "xterm", 1);
+  ::setenv("NO_COLOR", "1", 1);
+  work(slave);
+  ::dup2(saved, STDERR_FILENO);
+  ::close(saved);
+  std::string text(65536, '\0');
+  const ssize_t length = ::read(master, text.data(), text.size());
+  text.resize(length > 0 ? static_cast<size_t>(length) : 0);
+  ::close(slave);
+  ::close(master);
+  return text;
+}
+
+TEST(Progress, ATerminalsLineIsRewrittenInPlaceAndFits) {
+  const std::string text = on_terminal(40, [](int terminal) {
+    Progress progress(0);
+    progress.start(0, 200);
+    progress.update(1, full().metrics);
+    winsize narrow{.ws_row = 24, .ws_col = 20, .ws_xpixel = 0, .ws_ypixel = 0};
+    ::ioctl(terminal, TIOCSWINSZ, &narrow);  // the window shrinks while the run goes on
+    progress.update(2, full().metrics);
+  });
+  EXPECT_EQ(text,
+            "\rstep 1/200   0%  reward 0.5312\033[K"
+            "\rstep 2/200   1%\033[K"
+            "\rstep 2/200   1%\033[K\r\n");
+}
+
+TEST(Progress, ATerminalsLineGivesWayToLogLines) {
+  const std::string text = on_terminal(40, [](int) {
+    Progress progress(0);
+    progress.start(0, 2);
+    progress.update(1, {});
+    log_info("saved");
+    progress.update(2, {});
+  });
+  const auto line = text.find("info saved\r\n");
+  ASSERT_NE(line, std::string::npos) << text;
+  EXPECT_EQ(text.rfind("\rstep 1/2  50%", line), 0u) << text;
+  EXPECT_NE(text.find("\r\033[K"), std::string::npos);
+  EXPECT_NE(text.find("\rstep 2/2 100%", line), std::string::npos);
 }
 
 }  // namespace
