@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "algorithms/recipe.h"
+#include "libpolicy/core/registry.h"
+
+namespace meed {
+
+/// One number of an evaluation with its 95 % confidence interval.
+struct EvaluationResult {
+  std::string model, metric;
+  double value = 0.0, low = 0.0, high = 0.0;
+  int64_t count = 0;
+};
+
+/// What a recipe's `evaluation.type` names.
+class Evaluation {
+ public:
+  virtual ~Evaluation() = default;
+  virtual std::vector<EvaluationResult> run(const struct EvaluationRecipe& recipe, RunContext& context) = 0;
+};
+
+Registry<Evaluation>& evaluations();
+
+/// A recipe of `meed eval`.
+struct EvaluationRecipe {
+  std::string output_dir;
+  int64_t seed = 42;
+  std::vector<std::string> models;
+  std::string dtype = "float32";
+  std::optional<ConfigNode> evaluation, data;
+  std::vector<ConfigNode> rewards;
+  RolloutSection rollout;
+  int64_t max_tokens_per_micro_batch = 4096;
+  void fields(FieldVisitor& v);
+  static EvaluationRecipe load(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+};
+
+/// Mean of values with mean +- 1.96 standard errors.
+EvaluationResult summarise_mean(const std::string& model, const std::string& metric, const std::vector<double>& values);
+/// Share of successes with Wilson's interval.
+EvaluationResult summarise_share(const std::string& model, const std::string& metric, int64_t successes, int64_t count);
+
+}  // namespace meed

@@ -1,0 +1,92 @@
+#include "algorithms/policy.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "algorithms/offline_trainer.h"
+#include "algorithms/training_run.h"
+#include "libpolicy/checkpoint/model_files.h"
+#include "libpolicy/core/error.h"
+#include "libpolicy/models/lora.h"
+#include "libpolicy/models/save_model.h"
+
+namespace meed {
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (name == "bfloat16") return at::kBFloat16;
+  return name == "float16" ? at::kHalf : at::kFloat;
+}
+
+Policy::Policy(const Recipe& recipe, uint64_t seed) : config_(recipe.model), lora_(recipe.lora) {
+  const bool adapter = lora_.r > 0;
+  model_ = CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = !adapter});
+  model_->set_activation_checkpointing(config_.gradient_checkpointing);
+  if (adapter) {
+    add_lora(*model_, {.r = lora_.r,
+                       .lora_alpha = lora_.lora_alpha,
+                       .target_modules = lora_.target_modules,
+                       .use_rslora = lora_.use_rslora,
+                       .seed = seed});
+  }
+}
+
+TrainableModel Policy::trainable(const TrainingRun& run) {
+  const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
+    save_model(folder, *model_, &run.tokenizer(), dtype);
+  };
+  return {.parameters = model_->parameters().trainable(),
+          .sync = [this] { model_->sync_compute_weights(); },
+          .save = [=, this](const std::filesystem::path& folder) { save(folder, parse_dtype(config_.export_dtype)); },
+          .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
+          .load = [this](const std::filesystem::path& folder) { load_parameters(folder, model_->parameters()); }};
+}
+
+at::Tensor Policy::with_reference(const std::function<at::Tensor(CausalLm&)>& work) {
+  at::NoGradGuard no_grad;
+  if (lora_.r > 0) {
+    model_->set_adapters_enabled(false);
+    const auto result = work(*model_);
+    model_->set_adapters_enabled(true);
+    return result;
+  }
+  if (!reference_) reference_ = CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype)});
+  return work(*reference_);
+}
+
+void load_parameters(const std::filesystem::path& folder, ParameterStore& parameters) {
+  at::NoGradGuard no_grad;
+  const auto files = ModelFiles::open(folder);
+  for (const auto& [name, tensor] : parameters.items()) {
+    const auto value = files->load(name, at::kFloat);
+    if (value.sizes() != tensor.sizes()) throw DataError(folder.string() + ": " + name + " has another shape; the checkpoint belongs to another model");
+    tensor.detach().copy_(value);
+  }
+}
+
+bool truncate(EncodedRow& row, int64_t max_length, bool keep_start) {
+  bool cut = false;
+  const auto limit = static_cast<size_t>(max_length);
+  for (auto& completion : row.completion_ids) {
+    const size_t total = row.prompt_ids.size() + completion.size();
+    if (total <= limit) continue;
+    cut = true;
+    if (keep_start) {
+      completion.resize(row.prompt_ids.size() < limit ? limit - row.prompt_ids.size() : 0);
+    } else if (completion.size() > limit) {
+      completion.erase(completion.begin(), completion.end() - max_length);
+    }
+  }
+  size_t longest = 0;
+  for (const auto& completion : row.completion_ids) longest = std::max(longest, completion.size());
+  if (row.prompt_ids.size() + longest > limit) {
+    // keep_start: the prompt alone is too long. keep_end: it gives way to the longest completion.
+    const auto excess = static_cast<int64_t>(row.prompt_ids.size() + longest - limit);
+    if (keep_start)
+      row.prompt_ids.resize(row.prompt_ids.size() - static_cast<size_t>(excess));
+    else
+      row.prompt_ids.erase(row.prompt_ids.begin(), row.prompt_ids.begin() + excess);
+  }
+  return cut;
+}
+
+}  // namespace meed

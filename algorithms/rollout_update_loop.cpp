@@ -1,0 +1,296 @@
+#include "algorithms/rollout_update_loop.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "algorithms/policy.h"
+#include "algorithms/rollout_sampler.h"
+#include "algorithms/training_run.h"
+#include "libpolicy/core/error.h"
+#include "libpolicy/models/token_logprobs.h"
+
+// One generation, on every rank:
+//
+//   rows        Sampler::next: the prompts of the global batch; prompt i belongs to rank i mod size
+//   rollout     RolloutSampler::sample: P groups of G completions, seeds from (run seed, place in the data, g)
+//   reward      RewardPipeline::score (inside the sampler): rewards_PG and its components
+//   advantage   OnlineAlgorithm::advantages: [P, G]
+//   old, ref    log-probabilities by the training forward, where more than one update or a KL term needs them
+//   update      for each iteration, for each share of the groups: micro-batches by token budget -> loss -> backward;
+//               Learner::update reduces over ranks, clips, steps; the engine takes the new weights
+//   record      metrics, completions, checkpoint
+
+namespace meed {
+namespace {
+
+/// A completion's place in the generation, and what the update needs of it.
+struct Item {
+  size_t group, index;
+  at::Tensor old_logprobs_T, ref_logprobs_T;
+};
+
+class RolloutUpdateLoop {
+ public:
+  RolloutUpdateLoop(TrainingRun& run, OnlineAlgorithm& algorithm)
+      : run_(run),
+        algorithm_(algorithm),
+        recipe_(run.recipe()),
+        policy_(recipe_, run.seed()),
+        rollouts_(run, policy_.model()),
+        prompts_per_generation_(count_prompts()),
+        updates_per_generation_(count_updates()),
+        total_steps_(run.total_steps(prompts_per_generation_, updates_per_generation_)),
+        sampler_(run.data().size(), run.seed()),
+        learner_(policy_.trainable(run), recipe_.optim, recipe_.run.on_nan, total_steps_, run.comm(), run.recorder()) {}
+
+  void train() {
+    run_.recorder().set_total_steps(total_steps_);
+    if (const auto state = run_.restore(learner_)) {
+      sampler_.seek(state->integers.at("sampler.position"));
+      rollouts_.refresh_weights(learner_.step());
+    }
+    if (learner_.step() == 0 && recipe_.run.eval_on_start) rollouts_.evaluate("before", learner_.step());
+    while (learner_.step() < total_steps_ && !run_.stop_requested()) {
+      const int64_t before = learner_.step();
+      generation();
+      const int64_t done = learner_.step();
+      if (run_.is_due(recipe_.run.eval_steps, before, done, total_steps_) || done >= total_steps_)
+        rollouts_.evaluate(done >= total_steps_ ? "after" : "eval", done);
+      if (run_.is_due(recipe_.run.save_steps, before, done, total_steps_)) save();
+    }
+    if (run_.stopped() && learner_.step() < total_steps_) {
+      save();
+      return;
+    }
+    run_.finish(learner_);
+  }
+
+ private:
+  int64_t steps_per_generation() const {
+    return recipe_.rollout.steps_per_generation.value_or(recipe_.optim.gradient_accumulation_steps);
+  }
+
+  int64_t count_prompts() const {
+    const int64_t completions = recipe_.optim.per_device_train_batch_size * run_.comm().size() * steps_per_generation();
+    const int64_t group = recipe_.rollout.num_generations;
+    if (completions % group != 0)
+      throw ConfigError("optim.per_device_train_batch_size x processes x steps_per_generation = " + std::to_string(completions) +
+                        " completions, not a multiple of rollout.num_generations = " + std::to_string(group));
+    return completions / group;
+  }
+
+  int64_t count_updates() const {
+    const int64_t accumulation = recipe_.optim.gradient_accumulation_steps;
+    if (steps_per_generation() % accumulation != 0)
+      throw ConfigError("rollout.steps_per_generation: must be a multiple of optim.gradient_accumulation_steps");
+    const int64_t shares = steps_per_generation() / accumulation;
+    if (shares > prompts_per_generation_)
+      throw ConfigError("rollout.steps_per_generation: more updates than prompts in a generation");
+    return shares * algorithm_.num_iterations();
+  }
+
+  int64_t num_shares() const { return updates_per_generation_ / algorithm_.num_iterations(); }
+
+  void generation() {
+    const int64_t position = sampler_.position();
+    const auto rows = sampler_.next(prompts_per_generation_);
+    const auto scored = rollouts_.sample(rows, position, learner_.step());
+    const auto advantages_PG = algorithm_.advantages(scored, run_.comm());
+    rollouts_.record(scored, advantages_PG, learner_.step() + 1);
+    run_.recorder().record("epoch", sampler_.epoch(), Reduce::kMax);
+    auto items = make_items(scored);
+    if (updates_per_generation_ > 1) compute_old_logprobs(scored, items);
+    if (algorithm_.needs_reference()) compute_ref_logprobs(scored, items);
+    for (int64_t iteration = 0; iteration < algorithm_.num_iterations(); ++iteration) {
+      for (int64_t share = 0; share < num_shares() && learner_.step() < total_steps_; ++share) {
+        update(scored, advantages_PG, items, share, /*first=*/iteration == 0);
+        run_.recorder().flush(learner_.step());
+      }
+    }
+    algorithm_.after_update(scored);
+    rollouts_.refresh_weights(learner_.step());
+  }
+
+  static std::vector<Item> make_items(const ScoredRollouts& scored) {
+    std::vector<Item> items;
+    for (size_t p = 0; p < scored.groups.size(); ++p)
+      for (size_t g = 0; g < scored.groups[p].completions.size(); ++g)
+        if (!scored.groups[p].completions[g].token_ids.empty()) items.push_back({p, g, {}, {}});
+    return items;
+  }
+
+  /// Runs of items within the token budget; a group's prompt counts once in each.
+  std::vector<std::span<Item>> micro_batches(const ScoredRollouts& scored, std::span<Item> items) const {
+    std::vector<std::span<Item>> batches;
+    size_t first = 0;
+    int64_t tokens = 0;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const auto& group = scored.groups[items[i].group];
+      const bool new_group = i == first || items[i].group != items[i - 1].group;
+      const auto length = static_cast<int64_t>(group.completions[items[i].index].token_ids.size());
+      const auto prompt = static_cast<int64_t>(group.prompt_ids.size());
+      if (i > first && tokens + length + (new_group ? prompt : 0) > recipe_.optim.max_tokens_per_micro_batch) {
+        batches.push_back(items.subspan(first, i - first));
+        first = i;
+        tokens = prompt;
+      } else if (new_group) {
+        tokens += prompt;
+      }
+      tokens += length;
+    }
+    if (first < items.size()) batches.push_back(items.subspan(first));
+    return batches;
+  }
+
+  struct Packed {
+    PackedBatch batch;
+    at::Tensor selected_M, completion_M;
+    std::vector<int64_t> lengths;
+  };
+
+  static Packed pack(const ScoredRollouts& scored, std::span<const Item> items) {
+    PackedBatchBuilder builder;
+    std::vector<int64_t> selected, completion;
+    Packed packed;
+    int64_t prompt = -1;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const auto& group = scored.groups[items[i].group];
+      if (i == 0 || items[i].group != items[i - 1].group) prompt = builder.add(group.prompt_ids);
+      const auto& ids = group.completions[items[i].index].token_ids;
+      const int64_t first = builder.num_tokens();
+      builder.add(ids, prompt);
+      for (int64_t n = first; n < builder.num_tokens(); ++n) {
+        selected.push_back(n);
+        completion.push_back(static_cast<int64_t>(i));
+      }
+      packed.lengths.push_back(static_cast<int64_t>(ids.size()));
+    }
+    packed.batch = builder.build();
+    packed.selected_M = at::tensor(selected, at::kLong);
+    packed.completion_M = at::tensor(completion, at::kLong);
+    return packed;
+  }
+
+  at::Tensor logprobs_without_gradient(CausalLm& model, const Packed& packed) const {
+    at::NoGradGuard no_grad;
+    return token_logprobs(model, packed.batch, packed.selected_M, recipe_.rollout.temperature).logprobs_M;
+  }
+
+  void compute_old_logprobs(const ScoredRollouts& scored, std::vector<Item>& items) {
+    for (const auto& batch : micro_batches(scored, items)) {
+      const auto packed = pack(scored, batch);
+      const auto parts = logprobs_without_gradient(policy_.model(), packed).split_with_sizes(packed.lengths);
+      for (size_t i = 0; i < batch.size(); ++i) batch[i].old_logprobs_T = parts[i];
+    }
+  }
+
+  void compute_ref_logprobs(const ScoredRollouts& scored, std::vector<Item>& items) {
+    for (const auto& batch : micro_batches(scored, items)) {
+      const auto packed = pack(scored, batch);
+      const auto parts = policy_.with_reference([&](CausalLm& model) { return logprobs_without_gradient(model, packed); })
+                             .split_with_sizes(packed.lengths);
+      for (size_t i = 0; i < batch.size(); ++i) batch[i].ref_logprobs_T = parts[i];
+    }
+  }
+
+  /// 1 on the tokens that count: sampled by the policy, in a completion that is not masked.
+  at::Tensor token_mask(const Completion& completion) const {
+    const auto length = static_cast<int64_t>(completion.token_ids.size());
+    if (algorithm_.mask_truncated_completions() && completion.finish_reason == FinishReason::kLength)
+      return at::zeros({length});
+    if (completion.loss_mask.empty()) return at::ones({length});
+    return at::tensor(std::vector<float>(completion.loss_mask.begin(), completion.loss_mask.end()));
+  }
+
+  UpdateTotals totals_of(const ScoredRollouts& scored, std::span<const Item> items) {
+    double tokens = 0.0;
+    for (const auto& item : items)
+      tokens += token_mask(scored.groups[item.group].completions[item.index]).sum().item<double>();
+    at::Tensor sums = at::tensor({tokens, static_cast<double>(items.size())}, at::kDouble);
+    run_.comm().all_reduce(sums, ReduceOp::kSum);
+    return {.num_tokens = sums[0].item<double>(), .num_completions = sums[1].item<double>()};
+  }
+
+  void update(const ScoredRollouts& scored, const at::Tensor& advantages_PG, std::vector<Item>& items, int64_t share, bool first) {
+    std::vector<Item> mine;
+    for (const auto& item : items)
+      if (static_cast<int64_t>(item.group) % num_shares() == share) mine.push_back(item);
+    const auto totals = totals_of(scored, mine);
+    int64_t tokens = 0;
+    for (const auto& batch : micro_batches(scored, mine)) {
+      const auto packed = pack(scored, batch);
+      learner_.accumulate(micro_batch_loss(scored, advantages_PG, batch, packed, totals, first));
+      tokens += packed.batch.num_tokens();
+    }
+    learner_.update();
+    run_.record_tokens(tokens);
+  }
+
+  LossOutput micro_batch_loss(const ScoredRollouts& scored, const at::Tensor& advantages_PG, std::span<const Item> items,
+                              const Packed& packed, const UpdateTotals& totals, bool first) {
+    const auto tokens = token_logprobs(policy_.model(), packed.batch, packed.selected_M, recipe_.rollout.temperature,
+                                       /*with_entropy=*/true);
+    PolicyBatch batch{.logprobs_M = tokens.logprobs_M,
+                      .completion_M = packed.completion_M,
+                      .num_completions = static_cast<int64_t>(items.size())};
+    std::vector<at::Tensor> old, ref, mask;
+    std::vector<float> advantages, sampled;
+    for (const auto& item : items) {
+      const auto& completion = scored.groups[item.group].completions[item.index];
+      mask.push_back(token_mask(completion));
+      advantages.push_back(advantages_PG[static_cast<int64_t>(item.group)][static_cast<int64_t>(item.index)].item<float>());
+      sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
+      if (item.old_logprobs_T.defined()) old.push_back(item.old_logprobs_T);
+      if (item.ref_logprobs_T.defined()) ref.push_back(item.ref_logprobs_T);
+    }
+    batch.old_logprobs_M = old.empty() ? tokens.logprobs_M.detach() : at::cat(old);
+    if (!ref.empty()) batch.ref_logprobs_M = at::cat(ref);
+    batch.mask_M = at::cat(mask);
+    batch.advantages_C = at::tensor(advantages);
+    auto output = algorithm_.loss(batch, totals, recipe_.rollout.max_completion_length);
+    const double count = batch.mask_M.sum().item<double>();
+    output.metrics["entropy"] = {(tokens.entropy_M * batch.mask_M).sum().item<double>(), count};
+    if (first) record_sampling_difference(batch, at::tensor(sampled), count);
+    return output;
+  }
+
+  /// How far the engine's log-probabilities are from the training forward's.
+  void record_sampling_difference(const PolicyBatch& batch, const at::Tensor& sampled_M, double count) {
+    if (count <= 0.0) return;
+    const auto gap_M = (batch.old_logprobs_M - sampled_M) * batch.mask_M;
+    const auto ratio_M = gap_M.exp();
+    auto& recorder = run_.recorder();
+    recorder.record("sampling/sampling_logp_difference/mean", gap_M.abs().sum().item<double>() / count, Reduce::kMean, count);
+    recorder.record("sampling/sampling_logp_difference/max", gap_M.abs().max().item<double>(), Reduce::kMax);
+    recorder.record("sampling/importance_sampling_ratio/mean", (ratio_M * batch.mask_M).sum().item<double>() / count, Reduce::kMean, count);
+    recorder.record("sampling/importance_sampling_ratio/min", ratio_M.min().item<double>(), Reduce::kMin);
+    recorder.record("sampling/importance_sampling_ratio/max", ratio_M.max().item<double>(), Reduce::kMax);
+  }
+
+  void save() {
+    StateDict state;
+    state.integers["sampler.position"] = sampler_.position();
+    run_.save_checkpoint(learner_, std::move(state));
+  }
+
+  TrainingRun& run_;
+  OnlineAlgorithm& algorithm_;
+  const Recipe& recipe_;
+  Policy policy_;
+  RolloutSampler rollouts_;
+  int64_t prompts_per_generation_;
+  int64_t updates_per_generation_;
+  int64_t total_steps_;
+  Sampler sampler_;
+  Learner learner_;
+};
+
+}  // namespace
+
+void OnlineAlgorithm::train(TrainingRun& run) { RolloutUpdateLoop(run, *this).train(); }
+
+}  // namespace meed

@@ -1,0 +1,75 @@
+#include "libreward/models/sequence_classifier.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "libpolicy/checkpoint/model_files.h"
+#include "libpolicy/core/error.h"
+#include "libpolicy/core/random.h"
+#include "libpolicy/models/save_model.h"
+
+namespace meed {
+namespace {
+
+constexpr double kHeadStd = 0.02;  // transformers' initializer_range
+
+at::Tensor fresh_head(int64_t num_labels, int64_t hidden_size, uint64_t seed) {
+  at::Tensor head = at::empty({num_labels, hidden_size}, at::kFloat);
+  RandomStream random(mix_seed({seed, 0x73636f7265}));
+  auto* data = head.data_ptr<float>();
+  for (int64_t i = 0; i < head.numel(); ++i) {  // Box and Muller
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - random.next()));
+    data[i] = static_cast<float>(kHeadStd * radius * std::cos(2.0 * std::numbers::pi * random.next()));
+  }
+  return head;
+}
+
+std::string architecture_of(const std::string& model_type) {
+  if (model_type == "gpt2") return "GPT2ForSequenceClassification";
+  std::string name = model_type;
+  name[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(name[0])));
+  return name + "ForSequenceClassification";
+}
+
+}  // namespace
+
+std::unique_ptr<SequenceClassifier> SequenceClassifier::load(const std::filesystem::path& path, const LoadOptions& options, int64_t num_labels, uint64_t seed) {
+  const auto files = ModelFiles::open(path);
+  auto model = std::make_unique<SequenceClassifier>();
+  model->backbone_ = CausalLm::load(*files, options);
+  model->num_labels_ = num_labels;
+  const int64_t hidden = model->backbone_->config().hidden_size;
+  if (files->has("score.weight")) {
+    model->score_ = files->load("score.weight", at::kFloat);
+    if (model->score_.dim() != 2 || model->score_.size(0) != num_labels || model->score_.size(1) != hidden)
+      throw DataError(files->where() + "score.weight: expected [" + std::to_string(num_labels) + ", " + std::to_string(hidden) + "], the file has " + c10::str(model->score_.sizes()));
+  } else if (options.trainable) {
+    model->score_ = fresh_head(num_labels, hidden, seed);
+  } else {
+    throw DataError(files->where() + "has no score.weight: not a reward model; train one with algorithm.type: reward_modelling");
+  }
+  model->score_.set_requires_grad(options.trainable);
+  // A classifier has no language-model head; a tied one is the embedding itself.
+  for (const auto& [name, tensor] : model->backbone_->parameters().items())
+    if (name != "lm_head.weight") model->parameters_.add(name, tensor);
+  model->parameters_.add("score.weight", model->score_);
+  return model;
+}
+
+at::Tensor SequenceClassifier::forward(const PackedBatch& batch, const at::Tensor& last_B) {
+  const auto hidden_BD = backbone_->hidden_states(batch).index_select(0, last_B).to(at::kFloat);
+  return at::linear(hidden_BD, score_);
+}
+
+void SequenceClassifier::save(const std::filesystem::path& folder, const Tokenizer* tokenizer, at::ScalarType dtype) const {
+  ModelConfig config = backbone_->config();
+  config.num_labels = num_labels_;
+  // transformers finds the last token of a padded row by its padding token.
+  if (!config.pad_token_id && !config.eos_token_ids.empty()) config.pad_token_id = config.eos_token_ids[0];
+  save_parameters(folder, config, parameters_, tokenizer, dtype, architecture_of(config.model_type));
+}
+
+}  // namespace meed
