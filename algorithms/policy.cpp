@@ -22,32 +22,49 @@ Policy::Policy(const Recipe& recipe, uint64_t seed) : config_(recipe.model), lor
   model_ = CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = !adapter});
   model_->set_activation_checkpointing(config_.gradient_checkpointing);
   if (adapter) {
-    add_lora(*model_, {.r = lora_.r,
-                       .lora_alpha = lora_.lora_alpha,
-                       .target_modules = lora_.target_modules,
+    add_lora(*model_, {.rank = lora_.r,
+                       .alpha = lora_.lora_alpha,
                        .use_rslora = lora_.use_rslora,
+                       .target_modules = lora_.target_modules,
                        .seed = seed});
+    adapter_ = {.r = lora_.r,
+                .lora_alpha = lora_.lora_alpha,
+                .use_rslora = lora_.use_rslora,
+                .target_modules = lora_.target_modules,
+                .base_model = config_.path};
   }
 }
 
 TrainableModel Policy::trainable(const TrainingRun& run) {
+  const auto sync = [this] { model_->sync_compute_weights(); };
   const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
-    save_model(folder, *model_, &run.tokenizer(), dtype);
+    save_model(folder, *model_, &run.tokenizer(), dtype, adapter_.r > 0 ? &adapter_ : nullptr);
   };
-  return {.parameters = model_->parameters().trainable(),
-          .sync = [this] { model_->sync_compute_weights(); },
-          .save = [=, this](const std::filesystem::path& folder) { save(folder, parse_dtype(config_.export_dtype)); },
-          .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
-          .load = [this](const std::filesystem::path& folder) { load_parameters(folder, model_->parameters()); }};
+  if (adapter_.r == 0) {
+    return {.parameters = model_->parameters().trainable(),
+            .sync = sync,
+            .save = [=, this](const std::filesystem::path& folder) { save(folder, parse_dtype(config_.export_dtype)); },
+            .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
+            .load = [this](const std::filesystem::path& folder) { load_parameters(folder, model_->parameters()); }};
+  }
+  // final/ holds the merged model, and the adapter alone beside it.
+  return {.parameters = lora_parameters(*model_),
+          .sync = sync,
+          .save =
+              [=, this](const std::filesystem::path& folder) {
+                save(folder, parse_dtype(config_.export_dtype));
+                std::filesystem::create_directory(folder / "adapter");
+                save_adapter(folder / "adapter", *model_, adapter_);
+              },
+          .save_exact = [this](const std::filesystem::path& folder) { save_adapter(folder, *model_, adapter_); },
+          .load = [this](const std::filesystem::path& folder) { load_adapter(folder, *model_); }};
 }
 
 at::Tensor Policy::with_reference(const std::function<at::Tensor(CausalLm&)>& work) {
   at::NoGradGuard no_grad;
   if (lora_.r > 0) {
-    model_->set_adapters_enabled(false);
-    const auto result = work(*model_);
-    model_->set_adapters_enabled(true);
-    return result;
+    const AdaptersDisabled disabled(*model_);
+    return work(*model_);
   }
   if (!reference_) reference_ = CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype)});
   return work(*reference_);

@@ -8,6 +8,7 @@
 #include "algorithms/offline_trainer.h"
 #include "algorithms/recipe.h"
 #include "libpolicy/models/causal_lm.h"
+#include "libpolicy/models/save_model.h"
 
 namespace meed {
 
@@ -27,6 +28,7 @@ class Policy {
  private:
   ModelSection config_;
   LoraSection lora_;
+  AdapterConfig adapter_;
   std::unique_ptr<CausalLm> model_, reference_;
 };
 

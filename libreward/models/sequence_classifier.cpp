@@ -27,13 +27,6 @@ at::Tensor fresh_head(int64_t num_labels, int64_t hidden_size, uint64_t seed) {
   return head;
 }
 
-std::string architecture_of(const std::string& model_type) {
-  if (model_type == "gpt2") return "GPT2ForSequenceClassification";
-  std::string name = model_type;
-  name[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(name[0])));
-  return name + "ForSequenceClassification";
-}
-
 }  // namespace
 
 std::unique_ptr<SequenceClassifier> SequenceClassifier::load(const std::filesystem::path& path, const LoadOptions& options, int64_t num_labels, uint64_t seed) {
@@ -69,7 +62,7 @@ void SequenceClassifier::save(const std::filesystem::path& folder, const Tokeniz
   config.num_labels = num_labels_;
   // transformers finds the last token of a padded row by its padding token.
   if (!config.pad_token_id && !config.eos_token_ids.empty()) config.pad_token_id = config.eos_token_ids[0];
-  save_parameters(folder, config, parameters_, tokenizer, dtype, architecture_of(config.model_type));
+  save_parameters(folder, config, parameters_, tokenizer, dtype);
 }
 
 }  // namespace meed
