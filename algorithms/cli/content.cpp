@@ -1,0 +1,31 @@
+#include "algorithms/cli/content.h"
+
+#include "libpolicy/core/error.h"
+
+namespace meed::cli {
+
+Content content_of(const Row& row, const std::string& key) {
+  Content content;
+  if (!row.json.contains(key) || row.json[key].is_null()) return content;
+  const auto& value = row.json[key];
+  if (value.is_string()) {
+    content.text = value.get<std::string>();
+    return content;
+  }
+  if (!value.is_array())
+    throw DataError(row.where + ": \"" + key + "\": expected a string or a list of messages");
+  content.conversational = true;
+  for (const auto& each : value) {
+    if (!each.is_object() || !each.contains("role") || !each["role"].is_string())
+      throw DataError(row.where + ": \"" + key +
+                      "\": a message needs a \"role\" and a \"content\"");
+    Message message{each["role"].get<std::string>(), "", ""};
+    if (each.contains("content") && each["content"].is_string())
+      message.content = each["content"].get<std::string>();
+    if (each.size() > 2) message.json = each.dump();
+    content.messages.push_back(std::move(message));
+  }
+  return content;
+}
+
+}  // namespace meed::cli

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "algorithms/cli/rows.h"
+#include "libpolicy/data/example.h"
+
+namespace meed::cli {
+
+/// A column of a row as text or messages. Throws DataError naming the row if it is neither; an
+/// absent column is empty.
+Content content_of(const Row& row, const std::string& key);
+
+}  // namespace meed::cli

@@ -1,0 +1,80 @@
+#include <filesystem>
+#include <memory>
+
+#include "algorithms/cli/command.h"
+#include "algorithms/policy.h"
+#include "libpolicy/checkpoint/model_files.h"
+#include "libpolicy/core/error.h"
+#include "libpolicy/core/log.h"
+#include "libpolicy/models/save_model.h"
+#include "libpolicy/text/tokenizer.h"
+#include "libreward/models/sequence_classifier.h"
+
+namespace meed::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string source, target, dtype = "float32", adapter;
+  bool force = false;
+};
+
+/// Reads and writes the model into a folder of its own, renamed when it is whole.
+void import_model(const Options& options) {
+  const fs::path target = options.target;
+  if (fs::exists(target) && !(fs::is_directory(target) && fs::is_empty(target)) && !options.force)
+    throw ConfigError(options.target + ": exists and is not empty; give --force to replace it");
+  const auto files = ModelFiles::open(options.source);
+  const auto temporary = fs::path(target.string() + ".tmp");
+  fs::remove_all(temporary);
+  fs::create_directories(temporary);
+  try {
+    std::unique_ptr<Tokenizer> tokenizer;
+    try {
+      tokenizer = Tokenizer::load(options.source);
+    } catch (const DataError& e) {
+      log_warn(std::string("no tokenizer is written: ") + e.what());
+    }
+    const auto dtype = parse_dtype(options.dtype);
+    if (files->has("score.weight")) {
+      if (!options.adapter.empty())
+        throw ConfigError(
+            "--merge-adapter: the model is a classifier; only language models take an adapter");
+      const auto labels = files->load("score.weight", at::kFloat).size(0);
+      SequenceClassifier::load(options.source, {}, labels, /*seed=*/0)
+          ->save(temporary, tokenizer.get(), dtype);
+    } else {
+      const auto model = CausalLm::load(*files);
+      if (!options.adapter.empty()) merge_adapter(options.adapter, *model);
+      save_model(temporary, *model, tokenizer.get(), dtype);
+    }
+    if (fs::exists(target)) fs::remove_all(target);
+    if (target.has_parent_path()) fs::create_directories(target.parent_path());
+    fs::rename(temporary, target);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
+  log_info("written: " + options.target);
+}
+
+void setup(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("SRC", options->source, "Hugging Face folder or .gguf file")->required();
+  app.add_option("DST", options->target, "Folder to write")->required();
+  app.add_option("--dtype", options->dtype, "Dtype of the weights written")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  app.add_option("--merge-adapter", options->adapter,
+                 "PEFT folder whose LoRA adapter is merged in");
+  app.add_flag("--force", options->force, "Replace DST if it exists");
+  app.callback([options] { import_model(*options); });
+}
+
+const bool registered =
+    add_command({"import", "Any readable model to a Hugging Face folder", setup});
+
+}  // namespace
+}  // namespace meed::cli
