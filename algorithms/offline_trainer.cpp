@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <chrono>
+
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/log.h"
@@ -105,6 +107,7 @@ class OfflineTrainer {
   }
 
   void step() {
+    const auto started = std::chrono::steady_clock::now();
     const auto rows = sampler_.next(rows_per_step_);
     double weight = 0.0;
     const auto encoded = encode_rows(run_.data(), rows, weight);
@@ -118,6 +121,8 @@ class OfflineTrainer {
     learner_.update();
     auto& recorder = run_.recorder();
     run_.record_tokens(tokens);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - started;
+    recorder.record("step_time", taken.count(), Reduce::kMax);
     recorder.record("epoch", sampler_.epoch(), Reduce::kMax);
     recorder.flush(learner_.step());
   }

@@ -84,6 +84,7 @@ void OptimSection::fields(FieldVisitor& v) {
 void RolloutSection::fields(FieldVisitor& v) {
   v.field("num_generations", num_generations, "Completions of each prompt (the group).");
   v.field("max_completion_length", max_completion_length, "Tokens of a completion at most.");
+  v.field("min_completion_length", min_completion_length, "A completion does not end before.");
   v.field("max_prompt_length", max_prompt_length, "Longer prompts lose their start; null: as long as the model takes.");
   v.field("temperature", temperature, "Sampling temperature; the loss uses it too.");
   v.field("top_p", top_p, "Nucleus sampling.");
@@ -97,6 +98,8 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.field("temperature_eval", temperature_eval, "Temperature in evaluation; 0 is greedy.");
   v.require(num_generations > 0, "num_generations", "must be positive");
   v.require(max_completion_length > 0, "max_completion_length", "must be positive");
+  v.require(min_completion_length >= 0 && min_completion_length <= max_completion_length, "min_completion_length",
+            "must be 0 to max_completion_length");
   v.require(!max_prompt_length || *max_prompt_length > 0, "max_prompt_length", "must be positive, or null");
   v.require(temperature > 0, "temperature", "must be positive");
   v.require(top_p > 0 && top_p <= 1, "top_p", "must be in (0, 1]");

@@ -69,6 +69,7 @@ struct OptimSection {
 struct RolloutSection {
   int64_t num_generations = 8;
   int64_t max_completion_length = 256;
+  int64_t min_completion_length = 0;
   std::optional<int64_t> max_prompt_length;
   double temperature = 1.0, top_p = 1.0, min_p = 0.0, repetition_penalty = 1.0;
   int64_t top_k = 0;

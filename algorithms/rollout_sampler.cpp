@@ -99,6 +99,7 @@ std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer
     request.sampling.top_k = config.top_k;
     request.sampling.repetition_penalty = config.repetition_penalty;
     request.sampling.max_new_tokens = config.max_completion_length;
+    request.sampling.min_new_tokens = config.min_completion_length;
     request.sampling.stop_strings = config.stop;
     for (int64_t g = 0; g < options.num_generations; ++g)
       request.seeds.push_back(mix_seed({options.seed, static_cast<uint64_t>(options.first) + i, static_cast<uint64_t>(g)}));

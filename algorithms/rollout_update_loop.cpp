@@ -4,7 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <numeric>
 
 #include "algorithms/policy.h"
@@ -96,6 +96,7 @@ class RolloutUpdateLoop {
   int64_t num_shares() const { return updates_per_generation_ / algorithm_.num_iterations(); }
 
   void generation() {
+    const auto started = std::chrono::steady_clock::now();
     const int64_t position = sampler_.position();
     const auto rows = sampler_.next(prompts_per_generation_);
     const auto scored = rollouts_.sample(rows, position, learner_.step());
@@ -107,7 +108,10 @@ class RolloutUpdateLoop {
     if (algorithm_.needs_reference()) compute_ref_logprobs(scored, items);
     for (int64_t iteration = 0; iteration < algorithm_.num_iterations(); ++iteration) {
       for (int64_t share = 0; share < num_shares() && learner_.step() < total_steps_; ++share) {
+        const auto begun = iteration == 0 && share == 0 ? started : std::chrono::steady_clock::now();
         update(scored, advantages_PG, items, share, /*first=*/iteration == 0);
+        const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
+        run_.recorder().record("step_time", taken.count(), Reduce::kMax);
         run_.recorder().flush(learner_.step());
       }
     }
