@@ -41,6 +41,9 @@ class Tokenizer {
   virtual std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = true) const = 0;
   /// The raw bytes of one token (no clean-up), for streaming and stop strings.
   virtual std::string token_bytes(int64_t id) const = 0;
+  /// As token_bytes; `first`: the text is still empty, so a word's leading space is left out where
+  /// decode() leaves it out.
+  virtual std::string stream_bytes(int64_t id, bool first) const = 0;
 
   virtual int64_t vocab_size() const = 0;  ///< largest id + 1
   virtual std::optional<int64_t> token_to_id(std::string_view token) const = 0;
@@ -56,10 +59,12 @@ class Tokenizer {
   virtual void save(const std::filesystem::path& folder) const = 0;
 };
 
-/// Holds back incomplete UTF-8 while tokens arrive one by one.
+/// Holds back incomplete UTF-8 while tokens arrive one by one; what comes out joins to what decode() gives
+/// (without its clean-up of spaces).
 class IncrementalDecoder {
  public:
-  explicit IncrementalDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit IncrementalDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true)
+      : tokenizer_(tokenizer), skip_special_tokens_(skip_special_tokens) {}
   /// The text that became certain with this token; "" while a character is incomplete.
   std::string push(int64_t id);
   /// What is left; incomplete bytes become U+FFFD.
@@ -67,6 +72,7 @@ class IncrementalDecoder {
 
  private:
   const Tokenizer& tokenizer_;
+  bool skip_special_tokens_, first_ = true;
   std::string pending_;
 };
 
