@@ -7,6 +7,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/files.h"
 #include "libpolicy/core/log.h"
+#include "libpolicy/core/metrics.h"
 #include "libpolicy/distributed/communicator.h"
 
 namespace meed::cli {

@@ -117,12 +117,12 @@ void HfTokenizer::apply_config() {
 
 void HfTokenizer::load_chat_template() {
   if (config_.chat_template.empty()) return;
-  std::vector<std::string> special;
-  for (const auto& token : added_.all())
-    if (token.special) special.push_back(token.content);
+  const auto named = [&](const char* name) {
+    const auto found = config_.named_tokens.find(name);
+    return found == config_.named_tokens.end() ? std::string() : found->second;
+  };
   try {
-    chat_template_ = std::make_unique<ChatTemplate>(config_.chat_template, config_.named_tokens,
-                                                    special, config_.tool_use_template);
+    chat_template_ = std::make_unique<ChatTemplate>(config_.chat_template, named("bos_token"), named("eos_token"));
   } catch (const DataError& e) {
     chat_template_error_ = files_.name + ": chat template: " + e.what();
   }
