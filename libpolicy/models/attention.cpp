@@ -49,6 +49,7 @@ template <typename Task>
 void run_tasks(int64_t count, const Task& task) {
   std::atomic<int64_t> next{0};
   at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    const SerialGemm serial;
     for (int64_t i = next++; i < count; i = next++) task(i);
   });
 }

@@ -4,7 +4,14 @@ extern "C" void sgemm_(const char* transa, const char* transb, const int* m, con
                        const int* k, const float* alpha, const float* a, const int* lda,
                        const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
 
+// MKL's, inside LibTorch: threads of the calling thread's products; returns what it was.
+extern "C" int MKL_Set_Num_Threads_Local(int num_threads);
+
 namespace meed {
+
+SerialGemm::SerialGemm() : before_(MKL_Set_Num_Threads_Local(1)) {}
+SerialGemm::~SerialGemm() { MKL_Set_Num_Threads_Local(before_); }
+
 namespace {
 
 // Column-major BLAS computes C^T = op(B)^T op(A)^T.
