@@ -4,10 +4,13 @@
 #include <cmath>
 
 #include "algorithms/cli/command.h"
+#include "algorithms/cli/content.h"
 #include "algorithms/cli/rows.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/models/token_logprobs.h"
+#include "libpolicy/text/chat_template.h"
+#include "libpolicy/text/tokenizer.h"
 
 namespace meed::cli {
 namespace {
@@ -22,8 +25,7 @@ struct Options {
 // Rows read ahead: enough to fill a forward pass with short rows.
 constexpr size_t kRowsAhead = 256;
 
-std::vector<int64_t> ids_of(const Row& row, int64_t vocab_size) {
-  if (!row.json.contains("ids")) throw DataError(row.where + ": expected \"ids\"");
+std::vector<int64_t> given_ids(const Row& row, int64_t vocab_size) {
   const auto& json = row.json["ids"];
   if (!json.is_array())
     throw DataError(row.where + ": ids: expected a list of token ids, got " + json.type_name());
@@ -36,6 +38,34 @@ std::vector<int64_t> ids_of(const Row& row, int64_t vocab_size) {
   }
   return ids;
 }
+
+/// Turns rows into ids; the tokenizer is read when a row first needs it.
+class Encoder {
+ public:
+  explicit Encoder(std::string model) : model_(std::move(model)) {}
+
+  std::vector<int64_t> operator()(const Row& row, int64_t vocab_size) {
+    if (row.json.contains("ids")) return given_ids(row, vocab_size);
+    if (!tokenizer_) tokenizer_ = Tokenizer::load(model_);
+    if (row.json.contains("messages"))
+      return encode_messages(*tokenizer_, content_of(row, "messages").messages,
+                             /*add_generation_prompt=*/false);
+    if (row.json.contains("text")) return tokenizer_->encode(content_of(row, "text").text);
+    if (!row.json.contains("prompt") || !row.json.contains("completion"))
+      throw DataError(
+          row.where +
+          ": expected \"ids\", \"text\", \"messages\", or \"prompt\" and \"completion\"");
+    const auto pair = encode_pair(*tokenizer_, content_of(row, "prompt"),
+                                  content_of(row, "completion"), /*add_eos=*/false);
+    auto ids = pair.prompt_ids;
+    ids.insert(ids.end(), pair.completion_ids.begin(), pair.completion_ids.end());
+    return ids;
+  }
+
+ private:
+  std::string model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
 
 nlohmann::ordered_json result_of(const std::vector<int64_t>& ids, const float* logprobs) {
   nlohmann::ordered_json values = nlohmann::ordered_json::array();
@@ -71,10 +101,11 @@ void score(CausalLm& model, const std::vector<std::vector<int64_t>>& rows, size_
 void run(const Options& options) {
   const auto model = CausalLm::load(
       options.model, {.dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat});
+  Encoder encode(options.model);
   at::NoGradGuard no_grad;
   for_each_rows(options.rows, kRowsAhead, [&](std::vector<Row>& rows) {
     std::vector<std::vector<int64_t>> ids;
-    for (const auto& row : rows) ids.push_back(ids_of(row, model->config().vocab_size));
+    for (const auto& row : rows) ids.push_back(encode(row, model->config().vocab_size));
     std::vector<nlohmann::ordered_json> results;
     size_t first = 0;
     int64_t tokens = 0;
