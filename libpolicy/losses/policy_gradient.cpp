@@ -13,6 +13,16 @@ namespace {
 /// epsilon.
 constexpr double kMaxLogRatio = 20.0;
 
+/// Zeros where a token does not count: a NaN there must reach neither a sum nor, by 0 * NaN, a
+/// gradient.
+PolicyGradientInputs without_masked(PolicyGradientInputs in) {
+  const auto counts_M = in.mask_M > 0;
+  const auto zero = at::zeros({}, at::kFloat);
+  for (auto* values_M : {&in.logprobs_M, &in.old_logprobs_M, &in.ref_logprobs_M})
+    if (values_M->defined()) *values_M = at::where(counts_M, *values_M, zero);
+  return in;
+}
+
 at::Tensor sum_by_completion(const at::Tensor& values_M, const PolicyGradientInputs& in) {
   return at::zeros({in.advantages_C.numel()}, values_M.options())
       .index_add(0, in.completion_M, values_M);
@@ -60,9 +70,10 @@ void note_clipping(LossOutput& output, const PolicyGradientInputs& in, const at:
 
 }  // namespace
 
-LossOutput policy_gradient_loss(const PolicyGradientInputs& in,
+LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
                                 const PolicyGradientOptions& options,
                                 const PolicyGradientTotals& totals) {
+  const PolicyGradientInputs in = without_masked(inputs);
   const auto advantages_M = in.advantages_C.index_select(0, in.completion_M);
   const auto ratio_M = log_ratios(in, options).exp();
   const auto clipped_M = ratio_M.clamp(1.0 - options.epsilon, 1.0 + options.epsilon_high);
@@ -77,9 +88,7 @@ LossOutput policy_gradient_loss(const PolicyGradientInputs& in,
     loss_M = loss_M + options.beta * kl_M;
     output.metrics["kl"] = {(kl_M.detach() * in.mask_M).sum().item<double>(), tokens};
   }
-  // where() keeps what stands on masked tokens, NaN too, out of the loss and its gradient.
-  const auto zero = at::zeros({}, loss_M.options());
-  output.loss = (at::where(in.mask_M > 0, loss_M, zero) * token_weights(in, options, totals)).sum();
+  output.loss = (loss_M * token_weights(in, options, totals)).sum();
   const auto ratio = ratio_M.detach();
   const auto low_M = ((ratio < 1.0 - options.epsilon) & (advantages_M < 0)).to(at::kFloat);
   const auto high_M = ((ratio > 1.0 + options.epsilon_high) & (advantages_M > 0)).to(at::kFloat);

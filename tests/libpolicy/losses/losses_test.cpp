@@ -74,13 +74,19 @@ TEST(PolicyGradient, MicroBatchesAddUpToTheWhole) {
 }
 
 TEST(PolicyGradient, MaskedTokensLeaveNoTraceEvenIfTheyAreNaN) {
-  Grpo grpo;
-  grpo.in.mask_M[0] = 0.0;
-  auto poisoned = grpo.in.logprobs_M.detach().clone();
-  poisoned[0] = std::nan("");
-  grpo.in.logprobs_M = poisoned.requires_grad_();
-  const auto output = policy_gradient_loss(grpo.in, {.loss_type = "dapo"}, grpo.totals);
-  EXPECT_TRUE(std::isfinite(output.loss.item<double>()));
+  for (const std::string level : {"token", "sequence"}) {
+    Grpo grpo;
+    grpo.in.mask_M[0] = 0.0;
+    auto poisoned = grpo.in.logprobs_M.detach().clone();
+    poisoned[0] = std::nan("");
+    grpo.in.logprobs_M = poisoned.requires_grad_();
+    const auto output = policy_gradient_loss(grpo.in, {.loss_type = "dapo", .beta = 0.1, .importance_sampling_level = level}, grpo.totals);
+    EXPECT_TRUE(std::isfinite(output.loss.item<double>()));
+    output.loss.backward();
+    EXPECT_TRUE(grpo.in.logprobs_M.grad().isfinite().all().item<bool>());
+    EXPECT_EQ(grpo.in.logprobs_M.grad()[0].item<float>(), 0.0f);
+    for (const auto& [key, value] : output.metrics) EXPECT_TRUE(std::isfinite(value.sum)) << key;
+  }
 }
 
 TEST(Advantages, EqualTheReference) {
