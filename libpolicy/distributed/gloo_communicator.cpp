@@ -1,10 +1,12 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <mutex>
 #include <thread>
 
 // c10d is included in this file only: it costs 10 s.
@@ -23,7 +25,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr Milliseconds kBeat(500);
 constexpr auto kSilence = std::chrono::seconds(20);  // a rank that says nothing for so long is dead
+constexpr Milliseconds kMissedBeats(2000);           // enough once a connection has broken
 constexpr const char* kCauseKey = "meed/cause";
+constexpr const char* kBye = "bye";
 
 std::string beat_key(int rank) { return "meed/beat/" + std::to_string(rank); }
 
@@ -52,31 +56,49 @@ void write_error_file(const std::string& reason) {
   std::ofstream(path) << "{\"message\": \"" << escaped << "\"}\n";
 }
 
-/// A store shared by the processes, and a thread that tells the others this one lives and hears of
-/// those that failed.
+/// A connection to the store of its own (a store's client is locked while it waits, which would
+/// silence the heartbeat), and a thread that tells the others this one lives and hears of those
+/// that failed. tell(), cause(), quiet_rank() and failed() may be called at the same time as the
+/// thread runs.
 class Watch {
  public:
-  Watch(c10::intrusive_ptr<c10d::Store> store, int rank, int size)
-      : store_(std::move(store)), rank_(rank), size_(size) {
+  /// `hosts_store`: the store goes with this process, which therefore leaves last.
+  Watch(c10::intrusive_ptr<c10d::Store> store, int rank, int size, bool hosts_store)
+      : store_(std::move(store)),
+        rank_(rank),
+        size_(size),
+        hosts_store_(hosts_store),
+        listen_every_(std::max(1, size / 16)),  // every rank asks for every other: spare the store
+        beats_(static_cast<size_t>(size), kNoBeat),
+        heard_(static_cast<size_t>(size), Clock::now()) {
     thread_ = std::thread([this] { run(); });
   }
   ~Watch() {
     done_ = true;
     thread_.join();
+    leave();
   }
 
-  /// Why a collective failed, if another rank left word of it.
+  /// Why a collective failed, if another rank left word of it or fell silent.
   std::string cause() {
-    try {
-      if (store_->check({kCauseKey})) {
-        const auto bytes = store_->get(kCauseKey);
-        return {bytes.begin(), bytes.end()};
-      }
-    } catch (const std::exception&) {
-      return "the process that hosts the store has gone";
-    }
     const std::lock_guard lock(mutex_);
-    return silent_;
+    return cause_;
+  }
+
+  /// Silence that speaks for a death once a connection has broken.
+  Clock::duration quiet_limit() const { return kMissedBeats + 2 * listen_every_ * kBeat; }
+
+  /// The rank that has been silent for longest, if for more than quiet_limit(); -1: none.
+  int quiet_rank() {
+    const std::lock_guard lock(mutex_);
+    int quietest = -1;
+    for (int other = 0; other < size_; ++other) {
+      const auto slot = static_cast<size_t>(other);
+      if (other == rank_ || beats_[slot] == kNoBeat || Clock::now() - heard_[slot] <= quiet_limit())
+        continue;
+      if (quietest < 0 || heard_[slot] < heard_[static_cast<size_t>(quietest)]) quietest = other;
+    }
+    return quietest;
   }
 
   void tell(const std::string& reason) noexcept {
@@ -91,46 +113,81 @@ class Watch {
   bool failed() const { return failed_; }
 
  private:
+  static constexpr int64_t kNoBeat = -1;
+  static constexpr const char* kByeKey = "meed/bye";
+
   void run() {
-    std::vector<int64_t> beats(static_cast<size_t>(size_), -1);
-    std::vector<Clock::time_point> heard(static_cast<size_t>(size_), Clock::now());
+    auto last = Clock::now();
     for (int64_t count = 0; !done_; ++count) {
       try {
         store_->set(beat_key(rank_), bytes_of(std::to_string(count)));
-        if (store_->check({kCauseKey})) failed_ = true;
-        if (count % 4 == 0) listen(beats, heard);
+        if (store_->check({kCauseKey})) fail(read(kCauseKey));
+        const auto now = Clock::now();
+        // After a sleep of this process (SIGSTOP, a laptop's lid) nobody was listened to.
+        if (now - last > 4 * kBeat) {
+          const std::lock_guard lock(mutex_);
+          std::fill(heard_.begin(), heard_.end(), now);
+        }
+        last = now;
+        if (count % listen_every_ == 0) listen();
       } catch (const std::exception&) {
-        const std::lock_guard lock(mutex_);
-        if (!done_) silent_ = "the process that hosts the store has gone";
-        failed_ = true;
+        if (!done_) fail("the process that hosts the store (rank 0 or the launcher) has gone");
       }
       for (int i = 0; i < 10 && !done_; ++i) std::this_thread::sleep_for(kBeat / 10);
     }
   }
 
-  void listen(std::vector<int64_t>& beats, std::vector<Clock::time_point>& heard) {
+  std::string read(const std::string& key) {
+    const auto bytes = store_->get(key);
+    return {bytes.begin(), bytes.end()};
+  }
+
+  void fail(const std::string& cause) {
+    const std::lock_guard lock(mutex_);
+    if (cause_.empty()) cause_ = cause;
+    failed_ = true;
+  }
+
+  void listen() {
     for (int other = 0; other < size_; ++other) {
       const auto slot = static_cast<size_t>(other);
       if (other == rank_ || !store_->check({beat_key(other)})) continue;
-      const auto bytes = store_->get(beat_key(other));
-      const int64_t beat = std::atoll(std::string(bytes.begin(), bytes.end()).c_str());
-      if (beat != beats[slot]) {
-        beats[slot] = beat;
-        heard[slot] = Clock::now();
-      } else if (Clock::now() - heard[slot] > kSilence) {
-        const std::lock_guard lock(mutex_);
-        silent_ = "rank " + std::to_string(other) + " has died or hangs (no sign of life for " +
-                  std::to_string(kSilence.count()) + " s)";
+      const std::string text = read(beat_key(other));
+      const std::unique_lock lock(mutex_);
+      const int64_t beat = text == kBye ? kNoBeat : std::atoll(text.c_str());
+      if (beat != beats_[slot]) {
+        beats_[slot] = beat;
+        heard_[slot] = Clock::now();
+      } else if (beat != kNoBeat && Clock::now() - heard_[slot] > kSilence && cause_.empty()) {
+        cause_ = "rank " + std::to_string(other) + " has died or hangs (no sign of life for " +
+                 std::to_string(kSilence.count()) + " s)";
         failed_ = true;
       }
     }
   }
 
+  /// Says goodbye; the store's host waits a little for the others, who may still have to read why
+  /// it goes.
+  void leave() noexcept {
+    try {
+      store_->set(beat_key(rank_), bytes_of(kBye));
+      store_->add(kByeKey, 1);
+      const auto until = Clock::now() + 6 * kBeat;
+      while (hosts_store_ && store_->add(kByeKey, 0) < size_ && Clock::now() < until)
+        std::this_thread::sleep_for(kBeat / 50);
+    } catch (...) {  // the store is gone, and with it the others
+    }
+  }
+
   c10::intrusive_ptr<c10d::Store> store_;
-  int rank_, size_;
+  const int rank_, size_;
+  const bool hosts_store_;
+  const int listen_every_;  // beats
   std::atomic<bool> done_ = false, failed_ = false;
-  std::mutex mutex_;
-  std::string silent_;
+  std::mutex mutex_;  // of the following
+  std::vector<int64_t> beats_;
+  std::vector<Clock::time_point> heard_;
+  std::string cause_;
   std::thread thread_;
 };
 
@@ -146,9 +203,18 @@ class GlooCommunicator final : public Communicator {
         timeout_(static_cast<int64_t>(timeout_s * 1000)) {
     auto options = c10d::ProcessGroupGloo::Options::create(timeout_);
     options->threads = 2;
-    options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
+    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+    options->devices.push_back(interface != nullptr && *interface != '\0'
+                                   ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                                   : c10d::ProcessGroupGloo::createDefaultDevice());
     group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(
         c10::make_intrusive<c10d::PrefixStore>(prefix_, store_), rank_, size_, options);
+  }
+
+  ~GlooCommunicator() override {
+    // The group's destructor waits for collectives that are under way; with a peer that hangs that
+    // is the whole timeout. This process is about to end: it leaves the group to the system.
+    if (broken_) (void)group_.release();
   }
 
   int rank() const override { return rank_; }
@@ -222,10 +288,8 @@ class GlooCommunicator final : public Communicator {
     try {
       auto work = start();
       while (!work->isCompleted()) {
-        if (watch_->failed()) fail(what, "");
-        if (Clock::now() - began > timeout_)
-          fail(what, "no answer within " + std::to_string(timeout_.count() / 1000) +
-                         " s (run.ddp_timeout)");
+        if (watch_->failed()) fail(what, watch_->cause());
+        if (Clock::now() - began > timeout_) fail(what, no_answer());
         std::this_thread::sleep_for(Clock::now() - began < Milliseconds(20)
                                         ? std::chrono::microseconds(50)
                                         : std::chrono::microseconds(1000));
@@ -234,19 +298,32 @@ class GlooCommunicator final : public Communicator {
     } catch (const DistributedError&) {
       throw;
     } catch (const std::exception& e) {
-      std::string first = e.what();
-      fail(what, first.substr(0, first.find('\n')));
+      if (Clock::now() - began >= timeout_) fail(what, no_answer());  // Gloo has the same limit
+      const std::string text = e.what();
+      lost(what, text.substr(0, text.find('\n')));
     }
   }
 
-  [[noreturn]] void fail(const char* what, const std::string& detail) {
-    // A rank that dies breaks its connections a little before its word of it arrives.
-    std::string cause = watch_->cause();
-    for (int i = 0; i < 10 && cause.empty(); ++i) {
-      std::this_thread::sleep_for(Milliseconds(100));
-      cause = watch_->cause();
+  std::string no_answer() const {
+    return "no answer within " + std::to_string(timeout_.count() / 1000) + " s (run.ddp_timeout)";
+  }
+
+  /// The connection to a peer broke: finds out whose fault it was.
+  [[noreturn]] void lost(const char* what, const std::string& detail) {
+    // A rank that dies breaks its connections a little before its word, or its silence, is heard.
+    const auto until = Clock::now() + 2 * watch_->quiet_limit();
+    while (Clock::now() < until) {
+      if (const auto cause = watch_->cause(); !cause.empty()) fail(what, cause);
+      if (const int quiet = watch_->quiet_rank(); quiet >= 0)
+        fail(what, "rank " + std::to_string(quiet) +
+                       " has died without a word (killed, perhaps for memory)");
+      std::this_thread::sleep_for(kMissedBeats / 20);
     }
-    if (cause.empty()) cause = "another process has gone: " + detail;
+    fail(what, "another process has gone: " + detail);
+  }
+
+  [[noreturn]] void fail(const char* what, const std::string& cause) {
+    broken_ = true;
     throw DistributedError(std::string(what) + " on rank " + std::to_string(rank_) + " of " +
                            std::to_string(size_) + " failed: " + cause);
   }
@@ -257,6 +334,7 @@ class GlooCommunicator final : public Communicator {
   int rank_, size_;
   Milliseconds timeout_;
   int num_splits_ = 0;
+  bool broken_ = false;  // a collective failed; there may be another that never ends
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
 };
 
@@ -273,12 +351,16 @@ std::unique_ptr<Communicator> create_gloo_communicator(const LaunchEnv& env, dou
   options.waitWorkers = false;
   options.timeout = Milliseconds(static_cast<int64_t>(timeout_s * 1000));
   try {
-    c10::intrusive_ptr<c10d::Store> base =
-        c10::make_intrusive<c10d::TCPStore>(env.master_addr, options);
     const char* restart = std::getenv("TORCHELASTIC_RESTART_COUNT");
-    const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::PrefixStore>(
-        "meed/" + std::string(restart != nullptr ? restart : "0"), base);
-    auto watch = std::make_shared<Watch>(store, env.rank, env.world_size);
+    const auto connect = [&]() -> c10::intrusive_ptr<c10d::Store> {
+      auto base = c10::make_intrusive<c10d::TCPStore>(env.master_addr, options);
+      return c10::make_intrusive<c10d::PrefixStore>(
+          "meed/" + std::string(restart != nullptr ? restart : "0"), base);
+    };
+    const auto store = connect();
+    const bool hosts_store = options.isServer;
+    options.isServer = false;
+    auto watch = std::make_shared<Watch>(connect(), env.rank, env.world_size, hosts_store);
     return std::make_unique<GlooCommunicator>(store, watch, "gloo", env.rank, env.world_size,
                                               timeout_s);
   } catch (const std::exception& e) {

@@ -9,7 +9,8 @@ namespace meed {
 class Communicator;
 
 /// Sums the gradients of all ranks in flat buckets, in the parameters' order: few large collectives
-/// instead of one a tensor. A parameter without a gradient on a rank counts as zeros there.
+/// instead of one a tensor. A parameter without a gradient on a rank counts as zeros there; one
+/// without a gradient on any rank keeps none.
 class GradientReducer {
  public:
   GradientReducer(Communicator& comm, std::vector<at::Tensor> parameters,
