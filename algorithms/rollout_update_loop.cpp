@@ -95,6 +95,13 @@ class RolloutUpdateLoop {
 
   int64_t num_shares() const { return updates_per_generation_ / algorithm_.num_iterations(); }
 
+  /// Which update a group takes part in: by its place in the generation over all ranks, so that an update has the
+  /// same prompts on any number of processes.
+  int64_t share_of(const Item& item) const {
+    const int64_t place = static_cast<int64_t>(item.group) * run_.comm().size() + run_.comm().rank();
+    return place * num_shares() / prompts_per_generation_;
+  }
+
   void generation() {
     const auto started = std::chrono::steady_clock::now();
     const int64_t position = sampler_.position();
@@ -222,7 +229,7 @@ class RolloutUpdateLoop {
   void update(const ScoredRollouts& scored, const at::Tensor& advantages_PG, std::vector<Item>& items, int64_t share, bool first) {
     std::vector<Item> mine;
     for (const auto& item : items)
-      if (static_cast<int64_t>(item.group) % num_shares() == share) mine.push_back(item);
+      if (share_of(item) == share) mine.push_back(item);
     const auto totals = totals_of(scored, mine);
     int64_t tokens = 0;
     for (const auto& batch : micro_batches(scored, mine)) {
