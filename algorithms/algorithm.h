@@ -8,8 +8,8 @@ namespace meed {
 
 class TrainingRun;
 
-/// What a recipe's `algorithm.type` names. An algorithm is what it adds to one of the two loops: see
-/// offline_trainer.h (a dataset) and rollout_update_loop.h (completions of the policy itself).
+/// What a recipe's `algorithm.type` names. An algorithm is what it adds to one of the two loops:
+/// see offline_trainer.h (a dataset) and rollout_update_loop.h (completions of the policy itself).
 class Algorithm {
  public:
   virtual ~Algorithm() = default;

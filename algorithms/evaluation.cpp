@@ -32,8 +32,11 @@ void EvaluationRecipe::fields(FieldVisitor& v) {
   v.required("models");
   v.component("data", data, datasets(), "What it is measured on.");
   v.required("data");
-  v.components("rewards", rewards, reward_functions(), "Reward functions that score completions (generation).");
-  v.section("rollout", rollout, "How completions are sampled (generation): num_generations_eval, temperature_eval, max_completion_length.");
+  v.components("rewards", rewards, reward_functions(),
+               "Reward functions that score completions (generation).");
+  v.section("rollout", rollout,
+            "How completions are sampled (generation): num_generations_eval, temperature_eval, "
+            "max_completion_length.");
   v.field("output_dir", output_dir, "Folder that results.json goes to.");
   v.required("output_dir");
   v.field("seed", seed, "Seed of sampling.");
@@ -43,8 +46,10 @@ void EvaluationRecipe::fields(FieldVisitor& v) {
   v.require(seed >= 0, "seed", "must not be negative");
 }
 
-EvaluationRecipe EvaluationRecipe::load(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
-  return read_config<EvaluationRecipe>(ConfigNode::parse_file(path).with_overrides(overrides), /*has_type=*/false);
+EvaluationRecipe EvaluationRecipe::load(const std::filesystem::path& path,
+                                        const std::vector<std::string>& overrides) {
+  return read_config<EvaluationRecipe>(ConfigNode::parse_file(path).with_overrides(overrides),
+                                       /*has_type=*/false);
 }
 
 namespace {
@@ -53,7 +58,8 @@ constexpr double kZ95 = 1.959964;  // two-sided 95 % of the normal distribution
 
 }  // namespace
 
-EvaluationResult summarise_mean(const std::string& model, const std::string& metric, const std::vector<double>& values) {
+EvaluationResult summarise_mean(const std::string& model, const std::string& metric,
+                                const std::vector<double>& values) {
   const auto count = static_cast<double>(values.size());
   if (values.empty()) return {model, metric, std::nan(""), std::nan(""), std::nan(""), 0};
   const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
@@ -63,7 +69,8 @@ EvaluationResult summarise_mean(const std::string& model, const std::string& met
   return {model, metric, mean, mean - error, mean + error, static_cast<int64_t>(values.size())};
 }
 
-EvaluationResult summarise_share(const std::string& model, const std::string& metric, int64_t successes, int64_t count) {
+EvaluationResult summarise_share(const std::string& model, const std::string& metric,
+                                 int64_t successes, int64_t count) {
   if (count == 0) return {model, metric, std::nan(""), std::nan(""), std::nan(""), 0};
   const auto n = static_cast<double>(count);
   const double share = static_cast<double>(successes) / n;
@@ -90,14 +97,16 @@ class GenerationEvaluation final : public Evaluation {
   explicit GenerationEvaluation(const Config&) {}
 
   std::vector<EvaluationResult> run(const EvaluationRecipe& recipe, RunContext& context) override {
-    if (recipe.rewards.empty()) throw ConfigError("rewards: the generation evaluation needs at least one reward function");
+    if (recipe.rewards.empty())
+      throw ConfigError("rewards: the generation evaluation needs at least one reward function");
     std::vector<EvaluationResult> results;
     const auto data = datasets().create(*recipe.data, context);
     for (const auto& path : recipe.models) {
       const auto tokenizer = Tokenizer::load(path);
       context.tokenizer = tokenizer.get();
       const auto model = CausalLm::load(path, {.dtype = parse_dtype(recipe.dtype)});
-      const auto engine = RolloutEngine::create(*model, tokenizer.get(), {.max_batch_size = recipe.rollout.max_batch_size});
+      const auto engine = RolloutEngine::create(*model, tokenizer.get(),
+                                                {.max_batch_size = recipe.rollout.max_batch_size});
       const auto groups = generate_groups(*engine, *tokenizer, *data, all_rows(*data),
                                           {.rollout = recipe.rollout,
                                            .num_generations = recipe.rollout.num_generations_eval,
@@ -107,7 +116,8 @@ class GenerationEvaluation final : public Evaluation {
       RewardPipeline rewards(recipe.rewards, context);
       const auto scored = rewards.score(groups);
       add(results, path, "reward", scored.rewards_PG);
-      for (const auto& [name, values_PG] : scored.components) add(results, path, "rewards/" + name, values_PG);
+      for (const auto& [name, values_PG] : scored.components)
+        add(results, path, "rewards/" + name, values_PG);
       context.tokenizer = nullptr;
     }
     return results;
@@ -115,11 +125,13 @@ class GenerationEvaluation final : public Evaluation {
 
  private:
   /// Rows are the independent units: a row's value is the mean over its completions.
-  static void add(std::vector<EvaluationResult>& results, const std::string& model, const std::string& metric, const at::Tensor& values_PG) {
+  static void add(std::vector<EvaluationResult>& results, const std::string& model,
+                  const std::string& metric, const at::Tensor& values_PG) {
     const auto means = values_PG.nanmean(1).contiguous();
     std::vector<double> values;
     for (int64_t p = 0; p < means.numel(); ++p)
-      if (const double value = means[p].item<double>(); std::isfinite(value)) values.push_back(value);
+      if (const double value = means[p].item<double>(); std::isfinite(value))
+        values.push_back(value);
     results.push_back(summarise_mean(model, metric, values));
   }
 };
@@ -142,7 +154,8 @@ class PreferenceAccuracy final : public Evaluation {
     const auto data = datasets().create(*recipe.data, context);
     for (const auto& path : recipe.models) {
       const auto tokenizer = Tokenizer::load(path);
-      const auto model = SequenceClassifier::load(path, {.dtype = parse_dtype(recipe.dtype)}, /*num_labels=*/1, /*seed=*/0);
+      const auto model = SequenceClassifier::load(path, {.dtype = parse_dtype(recipe.dtype)},
+                                                  /*num_labels=*/1, /*seed=*/0);
       int64_t right = 0;
       std::vector<double> margins;
       for (const int64_t index : all_rows(*data)) {
@@ -164,7 +177,10 @@ class PreferenceAccuracy final : public Evaluation {
     ids.insert(ids.end(), row.completion_ids[side].begin(), row.completion_ids[side].end());
     PackedBatchBuilder builder;
     builder.add(ids);
-    return model.forward(builder.build(), at::tensor({static_cast<int64_t>(ids.size()) - 1}, at::kLong))[0][0].item<double>();
+    return model
+        .forward(builder.build(),
+                 at::tensor({static_cast<int64_t>(ids.size()) - 1}, at::kLong))[0][0]
+        .item<double>();
   }
   Config config_;
 };
@@ -202,17 +218,21 @@ class LanguageModelLoss final : public Evaluation {
       auto by_row = summarise_mean(path, "loss", rows);
       const double half = (by_row.high - by_row.low) / 2;
       results.push_back({path, "loss", loss, loss - half, loss + half, tokens});
-      results.push_back({path, "perplexity", std::exp(loss), std::exp(loss - half), std::exp(loss + half), tokens});
+      results.push_back({path, "perplexity", std::exp(loss), std::exp(loss - half),
+                         std::exp(loss + half), tokens});
     }
     return results;
   }
 
  private:
-  at::Tensor row_logprobs(CausalLm& model, const Tokenizer& tokenizer, const Example& example) const {
+  at::Tensor row_logprobs(CausalLm& model, const Tokenizer& tokenizer,
+                          const Example& example) const {
     EncodedRow row;
     if (!example.completion.empty()) {
       auto pair = encode_pair(tokenizer, example.prompt, example.completion);
-      row = {.prompt_ids = std::move(pair.prompt_ids), .completion_ids = {std::move(pair.completion_ids)}, .margin = {}};
+      row = {.prompt_ids = std::move(pair.prompt_ids),
+             .completion_ids = {std::move(pair.completion_ids)},
+             .margin = {}};
     } else {
       row.completion_ids.push_back(encode_text(tokenizer, example.text));
     }
@@ -223,14 +243,19 @@ class LanguageModelLoss final : public Evaluation {
     if (static_cast<int64_t>(ids.size()) <= first) return at::empty({0});
     PackedBatchBuilder builder;
     builder.add(ids);
-    return token_logprobs(model, builder.build(), at::arange(first, static_cast<int64_t>(ids.size()), at::kLong)).logprobs_M;
+    return token_logprobs(model, builder.build(),
+                          at::arange(first, static_cast<int64_t>(ids.size()), at::kLong))
+        .logprobs_M;
   }
   Config config_;
 };
 
-MEED_REGISTER(evaluations, "generation", GenerationEvaluation, "Completions of every prompt, scored by the reward functions.");
-MEED_REGISTER(evaluations, "preference_accuracy", PreferenceAccuracy, "How often a reward model prefers the chosen text.");
-MEED_REGISTER(evaluations, "language_model_loss", LanguageModelLoss, "Negative log-likelihood and perplexity of completions or texts.");
+MEED_REGISTER(evaluations, "generation", GenerationEvaluation,
+              "Completions of every prompt, scored by the reward functions.");
+MEED_REGISTER(evaluations, "preference_accuracy", PreferenceAccuracy,
+              "How often a reward model prefers the chosen text.");
+MEED_REGISTER(evaluations, "language_model_loss", LanguageModelLoss,
+              "Negative log-likelihood and perplexity of completions or texts.");
 
 }  // namespace
 }  // namespace meed

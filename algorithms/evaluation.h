@@ -20,7 +20,8 @@ struct EvaluationResult {
 class Evaluation {
  public:
   virtual ~Evaluation() = default;
-  virtual std::vector<EvaluationResult> run(const struct EvaluationRecipe& recipe, RunContext& context) = 0;
+  virtual std::vector<EvaluationResult> run(const struct EvaluationRecipe& recipe,
+                                            RunContext& context) = 0;
 };
 
 Registry<Evaluation>& evaluations();
@@ -36,12 +37,15 @@ struct EvaluationRecipe {
   RolloutSection rollout;
   int64_t max_tokens_per_micro_batch = 4096;
   void fields(FieldVisitor& v);
-  static EvaluationRecipe load(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+  static EvaluationRecipe load(const std::filesystem::path& path,
+                               const std::vector<std::string>& overrides);
 };
 
 /// Mean of values with mean +- 1.96 standard errors.
-EvaluationResult summarise_mean(const std::string& model, const std::string& metric, const std::vector<double>& values);
+EvaluationResult summarise_mean(const std::string& model, const std::string& metric,
+                                const std::vector<double>& values);
 /// Share of successes with Wilson's interval.
-EvaluationResult summarise_share(const std::string& model, const std::string& metric, int64_t successes, int64_t count);
+EvaluationResult summarise_share(const std::string& model, const std::string& metric,
+                                 int64_t successes, int64_t count);
 
 }  // namespace meed

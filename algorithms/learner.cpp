@@ -25,8 +25,8 @@ std::vector<at::Tensor> tensors_of(const TrainableModel& model) {
 
 }  // namespace
 
-Learner::Learner(TrainableModel model, const OptimSection& config, const std::string& on_nan, int64_t total_steps,
-                 Communicator& comm, MetricsWriter& metrics)
+Learner::Learner(TrainableModel model, const OptimSection& config, const std::string& on_nan,
+                 int64_t total_steps, Communicator& comm, MetricsWriter& metrics)
     : model_(std::move(model)),
       config_(config),
       skip_nan_(on_nan == "skip"),
@@ -37,8 +37,8 @@ Learner::Learner(TrainableModel model, const OptimSection& config, const std::st
                                                       .beta2 = config.adam_beta2,
                                                       .epsilon = config.adam_epsilon,
                                                       .weight_decay = config.weight_decay})),
-      schedule_(std::make_unique<LrSchedule>(config.lr_scheduler_type, config.learning_rate, config.warmup_steps,
-                                             total_steps)),
+      schedule_(std::make_unique<LrSchedule>(config.lr_scheduler_type, config.learning_rate,
+                                             config.warmup_steps, total_steps)),
       reducer_(std::make_unique<GradientReducer>(comm, tensors_of(model_))) {}
 
 Learner::~Learner() = default;
@@ -63,9 +63,11 @@ void Learner::update() {
   metrics_.record("learning_rate", learning_rate);
   const bool finite = std::isfinite(loss_value) && std::isfinite(norm);
   if (!finite && !skip_nan_)
-    throw Error("step " + std::to_string(step_ + 1) + ": " + (std::isfinite(loss_value) ? "grad_norm" : "loss") +
-                " is not finite (loss " + std::to_string(loss_value) + ", grad_norm " + std::to_string(norm) +
-                "); resume from the last checkpoint with a smaller optim.learning_rate, or set run.on_nan: skip");
+    throw Error("step " + std::to_string(step_ + 1) + ": " +
+                (std::isfinite(loss_value) ? "grad_norm" : "loss") + " is not finite (loss " +
+                std::to_string(loss_value) + ", grad_norm " + std::to_string(norm) +
+                "); resume from the last checkpoint with a smaller optim.learning_rate, or set "
+                "run.on_nan: skip");
   metrics_.record("num_skipped_updates", finite ? 0.0 : 1.0, Reduce::kMax);
   if (finite) {
     optimizer_->step(learning_rate);

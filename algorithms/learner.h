@@ -21,26 +21,32 @@ class MetricsWriter;
 
 /// What the loops train, whatever head it has.
 struct TrainableModel {
-  std::vector<std::pair<std::string, at::Tensor>> parameters;  ///< float32 masters that require gradients
-  std::function<void()> sync;                                  ///< masters -> compute weights
-  std::function<void(const std::filesystem::path&)> save;        ///< a folder that transformers (or PEFT) reads
-  std::function<void(const std::filesystem::path&)> save_exact;  ///< the same in float32, for checkpoints
-  std::function<void(const std::filesystem::path&)> load;        ///< what save_exact wrote
+  std::vector<std::pair<std::string, at::Tensor>>
+      parameters;              ///< float32 masters that require gradients
+  std::function<void()> sync;  ///< masters -> compute weights
+  std::function<void(const std::filesystem::path&)>
+      save;  ///< a folder that transformers (or PEFT) reads
+  std::function<void(const std::filesystem::path&)>
+      save_exact;                                          ///< the same in float32, for checkpoints
+  std::function<void(const std::filesystem::path&)> load;  ///< what save_exact wrote
 };
 
-/// Turns losses into updates: backward over micro-batches, one reduction over ranks, clipping, AdamW, schedule.
+/// Turns losses into updates: backward over micro-batches, one reduction over ranks, clipping,
+/// AdamW, schedule.
 ///
-/// Losses are sums divided by a count over the whole step and all ranks, so micro-batches and ranks just add up.
+/// Losses are sums divided by a count over the whole step and all ranks, so micro-batches and ranks
+/// just add up.
 class Learner {
  public:
-  Learner(TrainableModel model, const OptimSection& config, const std::string& on_nan, int64_t total_steps,
-          Communicator& comm, MetricsWriter& metrics);
+  Learner(TrainableModel model, const OptimSection& config, const std::string& on_nan,
+          int64_t total_steps, Communicator& comm, MetricsWriter& metrics);
   ~Learner();
 
   /// Adds a micro-batch's gradient; its metrics are recorded.
   void accumulate(const LossOutput& output);
-  /// Reduces, clips and applies what was accumulated; records loss, grad_norm, learning_rate. Throws Error on a value
-  /// that is not finite (on_nan: stop), or leaves the update out. All ranks call it.
+  /// Reduces, clips and applies what was accumulated; records loss, grad_norm, learning_rate.
+  /// Throws Error on a value that is not finite (on_nan: stop), or leaves the update out. All ranks
+  /// call it.
   void update();
   int64_t step() const { return step_; }  ///< updates done
 

@@ -25,13 +25,16 @@ int64_t EncodedRow::num_tokens() const {
   return total;
 }
 
-EncodedRow encode_preference(const Tokenizer& tokenizer, const Example& example, const std::string& algorithm) {
+EncodedRow encode_preference(const Tokenizer& tokenizer, const Example& example,
+                             const std::string& algorithm) {
   const auto where = "row " + std::to_string(example.row + 1) + ": ";
   if (example.chosen.empty() || example.rejected.empty())
-    throw DataError(where + algorithm + " needs \"chosen\" and \"rejected\", neither of them empty");
+    throw DataError(where + algorithm +
+                    " needs \"chosen\" and \"rejected\", neither of them empty");
   auto chosen = encode_pair(tokenizer, example.prompt, example.chosen);
   auto rejected = encode_pair(tokenizer, example.prompt, example.rejected);
-  if (chosen.completion_ids == rejected.completion_ids) throw DataError(where + "\"chosen\" and \"rejected\" are the same");
+  if (chosen.completion_ids == rejected.completion_ids)
+    throw DataError(where + "\"chosen\" and \"rejected\" are the same");
   return {.prompt_ids = std::move(chosen.prompt_ids),
           .completion_ids = {std::move(chosen.completion_ids), std::move(rejected.completion_ids)},
           .margin = example.margin};
@@ -40,7 +43,8 @@ EncodedRow encode_preference(const Tokenizer& tokenizer, const Example& example,
 namespace {
 
 /// Consecutive runs of rows that hold at most `max_tokens` tokens each (a longer row stands alone).
-std::vector<std::span<const EncodedRow>> micro_batches(std::span<const EncodedRow> rows, int64_t max_tokens) {
+std::vector<std::span<const EncodedRow>> micro_batches(std::span<const EncodedRow> rows,
+                                                       int64_t max_tokens) {
   std::vector<std::span<const EncodedRow>> batches;
   size_t first = 0;
   int64_t tokens = 0;
@@ -63,20 +67,24 @@ class OfflineTrainer {
       : run_(run),
         algorithm_(algorithm),
         optim_(run.recipe().optim),
-        rows_per_step_(optim_.per_device_train_batch_size * optim_.gradient_accumulation_steps * run.comm().size()),
+        rows_per_step_(optim_.per_device_train_batch_size * optim_.gradient_accumulation_steps *
+                       run.comm().size()),
         total_steps_(run.total_steps(rows_per_step_)),
         sampler_(run.data().size(), run.seed()),
-        learner_(algorithm.prepare(run), optim_, run.recipe().run.on_nan, total_steps_, run.comm(), run.recorder()) {}
+        learner_(algorithm.prepare(run), optim_, run.recipe().run.on_nan, total_steps_, run.comm(),
+                 run.recorder()) {}
 
   void train() {
     run_.recorder().set_total_steps(total_steps_);
-    if (const auto state = run_.restore(learner_)) sampler_.seek(state->integers.at("sampler.position"));
+    if (const auto state = run_.restore(learner_))
+      sampler_.seek(state->integers.at("sampler.position"));
     if (learner_.step() == 0 && run_.recipe().run.eval_on_start) evaluate();
     while (learner_.step() < total_steps_ && !run_.stop_requested()) {
       step();
       const int64_t done = learner_.step();
       const auto& config = run_.recipe().run;
-      if (run_.is_due(config.eval_steps, done - 1, done, total_steps_) || done >= total_steps_) evaluate();
+      if (run_.is_due(config.eval_steps, done - 1, done, total_steps_) || done >= total_steps_)
+        evaluate();
       if (run_.is_due(config.save_steps, done - 1, done, total_steps_)) save();
     }
     if (run_.stopped() && learner_.step() < total_steps_) {
@@ -87,16 +95,20 @@ class OfflineTrainer {
   }
 
  private:
-  std::vector<EncodedRow> encode_rows(const Dataset& data, std::span<const int64_t> rows, double& weight) {
+  std::vector<EncodedRow> encode_rows(const Dataset& data, std::span<const int64_t> rows,
+                                      double& weight) {
     std::vector<EncodedRow> encoded;
     int64_t truncated = 0;
-    // Row i of the global batch belongs to rank i mod size: the batch is the same whatever the number of ranks.
-    for (size_t i = static_cast<size_t>(run_.comm().rank()); i < rows.size(); i += static_cast<size_t>(run_.comm().size())) {
+    // Row i of the global batch belongs to rank i mod size: the batch is the same whatever the
+    // number of ranks.
+    for (size_t i = static_cast<size_t>(run_.comm().rank()); i < rows.size();
+         i += static_cast<size_t>(run_.comm().size())) {
       encoded.push_back(algorithm_.encode(data.get(rows[i])));
       truncated += encoded.back().truncated;
       weight += algorithm_.weight(encoded.back());
     }
-    if (truncated > 0) run_.recorder().record("num_truncated", static_cast<double>(truncated), Reduce::kSum);
+    if (truncated > 0)
+      run_.recorder().record("num_truncated", static_cast<double>(truncated), Reduce::kSum);
     return encoded;
   }
 
@@ -112,7 +124,9 @@ class OfflineTrainer {
     double weight = 0.0;
     const auto encoded = encode_rows(run_.data(), rows, weight);
     const double normalizer = global_sum(weight);
-    if (normalizer <= 0.0) throw DataError("step " + std::to_string(learner_.step() + 1) + ": no row of the batch has a token to train on");
+    if (normalizer <= 0.0)
+      throw DataError("step " + std::to_string(learner_.step() + 1) +
+                      ": no row of the batch has a token to train on");
     int64_t tokens = 0;
     for (const auto& batch : micro_batches(encoded, optim_.max_tokens_per_micro_batch)) {
       learner_.accumulate(algorithm_.loss(batch, normalizer));

@@ -15,7 +15,8 @@
 
 namespace meed {
 
-/// A row as token ids: a prompt (may be empty) and the texts that follow it. Preference rows have two: chosen, rejected.
+/// A row as token ids: a prompt (may be empty) and the texts that follow it. Preference rows have
+/// two: chosen, rejected.
 struct EncodedRow {
   std::vector<int64_t> prompt_ids;
   std::vector<std::vector<int64_t>> completion_ids;
@@ -25,9 +26,10 @@ struct EncodedRow {
   int64_t num_tokens() const;
 };
 
-/// Chosen and rejected of a preference row, each with the prompt they share. Throws DataError if a side is missing or empty,
-/// or both are the same.
-EncodedRow encode_preference(const Tokenizer& tokenizer, const Example& example, const std::string& algorithm);
+/// Chosen and rejected of a preference row, each with the prompt they share. Throws DataError if a
+/// side is missing or empty, or both are the same.
+EncodedRow encode_preference(const Tokenizer& tokenizer, const Example& example,
+                             const std::string& algorithm);
 
 /// What SFT, DPO and reward training add to the loop over a dataset.
 class OfflineAlgorithm : public Algorithm {

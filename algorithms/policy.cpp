@@ -19,7 +19,8 @@ at::ScalarType parse_dtype(const std::string& name) {
 
 Policy::Policy(const Recipe& recipe, uint64_t seed) : config_(recipe.model), lora_(recipe.lora) {
   const bool adapter = lora_.r > 0;
-  model_ = CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = !adapter});
+  model_ =
+      CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = !adapter});
   model_->set_activation_checkpointing(config_.gradient_checkpointing);
   if (adapter) {
     add_lora(*model_, {.rank = lora_.r,
@@ -43,21 +44,29 @@ TrainableModel Policy::trainable(const TrainingRun& run) {
   if (adapter_.r == 0) {
     return {.parameters = model_->parameters().trainable(),
             .sync = sync,
-            .save = [=, this](const std::filesystem::path& folder) { save(folder, parse_dtype(config_.export_dtype)); },
+            .save =
+                [=, this](const std::filesystem::path& folder) {
+                  save(folder, parse_dtype(config_.export_dtype));
+                },
             .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
-            .load = [this](const std::filesystem::path& folder) { load_parameters(folder, model_->parameters()); }};
+            .load =
+                [this](const std::filesystem::path& folder) {
+                  load_parameters(folder, model_->parameters());
+                }};
   }
   // final/ holds the merged model, and the adapter alone beside it.
-  return {.parameters = lora_parameters(*model_),
-          .sync = sync,
-          .save =
-              [=, this](const std::filesystem::path& folder) {
-                save(folder, parse_dtype(config_.export_dtype));
-                std::filesystem::create_directory(folder / "adapter");
-                save_adapter(folder / "adapter", *model_, adapter_);
-              },
-          .save_exact = [this](const std::filesystem::path& folder) { save_adapter(folder, *model_, adapter_); },
-          .load = [this](const std::filesystem::path& folder) { load_adapter(folder, *model_); }};
+  return {
+      .parameters = lora_parameters(*model_),
+      .sync = sync,
+      .save =
+          [=, this](const std::filesystem::path& folder) {
+            save(folder, parse_dtype(config_.export_dtype));
+            std::filesystem::create_directory(folder / "adapter");
+            save_adapter(folder / "adapter", *model_, adapter_);
+          },
+      .save_exact =
+          [this](const std::filesystem::path& folder) { save_adapter(folder, *model_, adapter_); },
+      .load = [this](const std::filesystem::path& folder) { load_adapter(folder, *model_); }};
 }
 
 at::Tensor Policy::with_reference(const std::function<at::Tensor(CausalLm&)>& work) {
@@ -75,7 +84,9 @@ void load_parameters(const std::filesystem::path& folder, ParameterStore& parame
   const auto files = ModelFiles::open(folder);
   for (const auto& [name, tensor] : parameters.items()) {
     const auto value = files->load(name, at::kFloat);
-    if (value.sizes() != tensor.sizes()) throw DataError(folder.string() + ": " + name + " has another shape; the checkpoint belongs to another model");
+    if (value.sizes() != tensor.sizes())
+      throw DataError(folder.string() + ": " + name +
+                      " has another shape; the checkpoint belongs to another model");
     tensor.detach().copy_(value);
   }
 }

@@ -14,8 +14,8 @@ namespace meed {
 
 class TrainingRun;
 
-/// The model that is trained and the reference it started from. With an adapter the reference is the model without it;
-/// otherwise a second copy of the weights, loaded when first asked for.
+/// The model that is trained and the reference it started from. With an adapter the reference is
+/// the model without it; otherwise a second copy of the weights, loaded when first asked for.
 class Policy {
  public:
   Policy(const Recipe& recipe, uint64_t seed);
@@ -38,8 +38,8 @@ at::ScalarType parse_dtype(const std::string& name);
 /// Copies what save_exact wrote back into the parameters.
 void load_parameters(const std::filesystem::path& folder, ParameterStore& parameters);
 
-/// Cuts a row to `max_length` tokens; true if something was cut. The prompt loses its start before a completion loses
-/// anything, unless `keep_start`.
+/// Cuts a row to `max_length` tokens; true if something was cut. The prompt loses its start before
+/// a completion loses anything, unless `keep_start`.
 bool truncate(EncodedRow& row, int64_t max_length, bool keep_start);
 
 }  // namespace meed

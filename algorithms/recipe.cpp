@@ -14,22 +14,28 @@ void RunSection::fields(FieldVisitor& v) {
   v.field("seed", seed, "Seed of everything random in the run.");
   v.field("max_steps", max_steps, "Optimiser steps; -1: num_train_epochs decides.");
   v.field("num_train_epochs", num_train_epochs, "Passes over the data where max_steps is -1.");
-  v.field("logging_steps", logging_steps, "Write metrics every so many steps.");
-  v.field("save_steps", save_steps, "Write a checkpoint every so many steps; 0: only at the end or on Ctrl-C.");
-  v.field("save_total_limit", save_total_limit, "Checkpoints to keep, the best one apart; null keeps all.");
-  v.field("eval_steps", eval_steps, "Evaluate on eval_data every so many steps; null: only at the end.");
+  v.field("save_steps", save_steps,
+          "Write a checkpoint every so many steps; 0: only at the end or on Ctrl-C.");
+  v.field("save_total_limit", save_total_limit,
+          "Checkpoints to keep, the best one apart; null keeps all.");
+  v.field("eval_steps", eval_steps,
+          "Evaluate on eval_data every so many steps; null: only at the end.");
   v.field("eval_on_start", eval_on_start, "Evaluate before the first step too.");
-  v.field("metric_for_best_model", metric_for_best_model, "Keep the checkpoint that is best by this metric, such as eval_loss.");
-  v.field("greater_is_better", greater_is_better, "Whether a larger metric_for_best_model is better.");
+  v.field("metric_for_best_model", metric_for_best_model,
+          "Keep the checkpoint that is best by this metric, such as eval_loss.");
+  v.field("greater_is_better", greater_is_better,
+          "Whether a larger metric_for_best_model is better.");
   v.field("ddp_timeout", ddp_timeout, "Seconds that a collective waits for the other processes.");
   v.choice("backend", backend, {"auto", "single", "gloo", "nccl"}, "How processes talk.");
-  v.choice("on_nan", on_nan, {"stop", "skip"}, "On a loss or gradient that is not finite: stop, or leave the update out and count it.");
-  v.field("num_completions_to_log", num_completions_to_log, "Completions written to completions.jsonl a step.");
+  v.choice("on_nan", on_nan, {"stop", "skip"},
+           "On a loss or gradient that is not finite: stop, or leave the update out and count it.");
+  v.field("num_completions_to_log", num_completions_to_log,
+          "Completions written to completions.jsonl a step.");
   v.require(max_steps == -1 || max_steps > 0, "max_steps", "must be positive, or -1");
   v.require(num_train_epochs > 0, "num_train_epochs", "must be positive");
-  v.require(logging_steps > 0, "logging_steps", "must be positive");
   v.require(save_steps >= 0, "save_steps", "must not be negative");
-  v.require(!save_total_limit || *save_total_limit > 0, "save_total_limit", "must be positive, or null");
+  v.require(!save_total_limit || *save_total_limit > 0, "save_total_limit",
+            "must be positive, or null");
   v.require(!eval_steps || *eval_steps > 0, "eval_steps", "must be positive, or null");
   v.require(ddp_timeout > 0, "ddp_timeout", "must be positive");
   v.require(seed >= 0, "seed", "must not be negative");
@@ -39,16 +45,21 @@ void RunSection::fields(FieldVisitor& v) {
 void ModelSection::fields(FieldVisitor& v) {
   v.field("path", path, "Hugging Face folder or .gguf file.");
   v.required("path");
-  v.choice("dtype", dtype, {"float32", "bfloat16"}, "What the model computes in; trained weights are float32 either way.");
-  v.choice("export_dtype", export_dtype, {"float32", "bfloat16", "float16"}, "What final/ is written in.");
-  v.field("gradient_checkpointing", gradient_checkpointing, "Recompute activations in the backward pass: less memory, more time.");
-  v.field("chat_template_path", chat_template_path, "A Jinja file to use instead of the model's chat template.");
+  v.choice("dtype", dtype, {"float32", "bfloat16"},
+           "What the model computes in; trained weights are float32 either way.");
+  v.choice("export_dtype", export_dtype, {"float32", "bfloat16", "float16"},
+           "What final/ is written in.");
+  v.field("gradient_checkpointing", gradient_checkpointing,
+          "Recompute activations in the backward pass: less memory, more time.");
+  v.field("chat_template_path", chat_template_path,
+          "A Jinja file to use instead of the model's chat template.");
 }
 
 void LoraSection::fields(FieldVisitor& v) {
   v.field("r", r, "Rank of the adapter; 0 trains all weights.");
   v.field("lora_alpha", lora_alpha, "The adapter's product is scaled by lora_alpha / r.");
-  v.field("target_modules", target_modules, "Linear layers that get an adapter: q_proj, k_proj, ... or all-linear.");
+  v.field("target_modules", target_modules,
+          "Linear layers that get an adapter: q_proj, k_proj, ... or all-linear.");
   v.field("use_rslora", use_rslora, "Scale by lora_alpha / sqrt(r).");
   v.require(r >= 0, "r", "must not be negative");
   v.require(lora_alpha > 0, "lora_alpha", "must be positive");
@@ -62,12 +73,18 @@ void OptimSection::fields(FieldVisitor& v) {
   v.field("adam_beta2", adam_beta2, "Decay of the second moment.");
   v.field("adam_epsilon", adam_epsilon, "Added to the root of the second moment.");
   v.field("max_grad_norm", max_grad_norm, "Clip the global norm of the gradient; 0: never.");
-  v.choice("lr_scheduler_type", lr_scheduler_type, {"linear", "cosine", "constant", "constant_with_warmup"}, "Shape of the schedule after the warm-up.");
+  v.choice("lr_scheduler_type", lr_scheduler_type,
+           {"linear", "cosine", "constant", "constant_with_warmup"},
+           "Shape of the schedule after the warm-up.");
   v.field("warmup_steps", warmup_steps, "Steps of linear warm-up.");
-  v.field("per_device_train_batch_size", per_device_train_batch_size, "Rows (GRPO: completions) a process and accumulation step.");
-  v.field("per_device_eval_batch_size", per_device_eval_batch_size, "Rows a process at a time in evaluation.");
-  v.field("gradient_accumulation_steps", gradient_accumulation_steps, "Batches summed into one update.");
-  v.field("max_tokens_per_micro_batch", max_tokens_per_micro_batch, "Tokens of one forward and backward pass; bounds memory, never changes the result.");
+  v.field("per_device_train_batch_size", per_device_train_batch_size,
+          "Rows (GRPO: completions) a process and accumulation step.");
+  v.field("per_device_eval_batch_size", per_device_eval_batch_size,
+          "Rows a process at a time in evaluation.");
+  v.field("gradient_accumulation_steps", gradient_accumulation_steps,
+          "Batches summed into one update.");
+  v.field("max_tokens_per_micro_batch", max_tokens_per_micro_batch,
+          "Tokens of one forward and backward pass; bounds memory, never changes the result.");
   v.require(learning_rate >= 0, "learning_rate", "must not be negative");
   v.require(weight_decay >= 0, "weight_decay", "must not be negative");
   v.require(adam_beta1 >= 0 && adam_beta1 < 1, "adam_beta1", "must be in [0, 1)");
@@ -85,28 +102,34 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.field("num_generations", num_generations, "Completions of each prompt (the group).");
   v.field("max_completion_length", max_completion_length, "Tokens of a completion at most.");
   v.field("min_completion_length", min_completion_length, "A completion does not end before.");
-  v.field("max_prompt_length", max_prompt_length, "Longer prompts lose their start; null: as long as the model takes.");
+  v.field("max_prompt_length", max_prompt_length,
+          "Longer prompts lose their start; null: as long as the model takes.");
   v.field("temperature", temperature, "Sampling temperature; the loss uses it too.");
   v.field("top_p", top_p, "Nucleus sampling.");
   v.field("top_k", top_k, "Sample from the k likeliest tokens; 0: all.");
   v.field("min_p", min_p, "Leave out tokens less likely than min_p times the likeliest.");
-  v.field("repetition_penalty", repetition_penalty, "Divides the score of tokens that stand already.");
+  v.field("repetition_penalty", repetition_penalty,
+          "Divides the score of tokens that stand already.");
   v.field("stop", stop, "Strings that end a completion.");
-  v.field("steps_per_generation", steps_per_generation, "Batches made from one generation; null: gradient_accumulation_steps.");
+  v.field("steps_per_generation", steps_per_generation,
+          "Batches made from one generation; null: gradient_accumulation_steps.");
   v.field("max_batch_size", max_batch_size, "Sequences decoded at the same time.");
-  v.field("num_generations_eval", num_generations_eval, "Completions of each prompt in evaluation.");
+  v.field("num_generations_eval", num_generations_eval,
+          "Completions of each prompt in evaluation.");
   v.field("temperature_eval", temperature_eval, "Temperature in evaluation; 0 is greedy.");
   v.require(num_generations > 0, "num_generations", "must be positive");
   v.require(max_completion_length > 0, "max_completion_length", "must be positive");
-  v.require(min_completion_length >= 0 && min_completion_length <= max_completion_length, "min_completion_length",
-            "must be 0 to max_completion_length");
-  v.require(!max_prompt_length || *max_prompt_length > 0, "max_prompt_length", "must be positive, or null");
+  v.require(min_completion_length >= 0 && min_completion_length <= max_completion_length,
+            "min_completion_length", "must be 0 to max_completion_length");
+  v.require(!max_prompt_length || *max_prompt_length > 0, "max_prompt_length",
+            "must be positive, or null");
   v.require(temperature > 0, "temperature", "must be positive");
   v.require(top_p > 0 && top_p <= 1, "top_p", "must be in (0, 1]");
   v.require(top_k >= 0, "top_k", "must not be negative");
   v.require(min_p >= 0 && min_p <= 1, "min_p", "must be in [0, 1]");
   v.require(repetition_penalty > 0, "repetition_penalty", "must be positive");
-  v.require(!steps_per_generation || *steps_per_generation > 0, "steps_per_generation", "must be positive, or null");
+  v.require(!steps_per_generation || *steps_per_generation > 0, "steps_per_generation",
+            "must be positive, or null");
   v.require(max_batch_size > 0, "max_batch_size", "must be positive");
   v.require(num_generations_eval > 0, "num_generations_eval", "must be positive");
   v.require(temperature_eval >= 0, "temperature_eval", "must not be negative");
@@ -121,7 +144,8 @@ void Recipe::fields(FieldVisitor& v) {
   v.component("data", data, datasets(), "What it trains on.");
   v.required("data");
   v.component("eval_data", eval_data, datasets(), "What it is evaluated on.");
-  v.components("rewards", rewards, reward_functions(), "Reward functions of an online algorithm, summed by weight.");
+  v.components("rewards", rewards, reward_functions(),
+               "Reward functions of an online algorithm, summed by weight.");
   v.section("rollout", rollout, "How an online algorithm samples.");
   v.section("optim", optim, "Optimiser, schedule and batch.");
 }
@@ -129,14 +153,17 @@ void Recipe::fields(FieldVisitor& v) {
 Recipe Recipe::from_node(const ConfigNode& node) {
   std::vector<std::string> problems;
   const bool warm = node.has("warm_start") && !node.at("warm_start").is_null();
-  Recipe recipe = read_config<Recipe>(node.with_keys({"warm_start"}, /*keep=*/false), problems, /*has_type=*/false);
+  Recipe recipe = read_config<Recipe>(node.with_keys({"warm_start"}, /*keep=*/false), problems,
+                                      /*has_type=*/false);
   if (warm) {
     // The warm start shares the model, the seed and the dtype unless it says otherwise.
-    const auto inner = node.at("warm_start")
-                           .with_default("model", node.has("model") ? node.at("model") : ConfigNode())
-                           .with_default("run.output_dir", recipe.run.output_dir + "/warm_start")
-                           .with_default("run.seed", std::to_string(recipe.run.seed));
-    recipe.warm_start = std::make_shared<Recipe>(read_config<Recipe>(inner, problems, /*has_type=*/false));
+    const auto inner =
+        node.at("warm_start")
+            .with_default("model", node.has("model") ? node.at("model") : ConfigNode())
+            .with_default("run.output_dir", recipe.run.output_dir + "/warm_start")
+            .with_default("run.seed", std::to_string(recipe.run.seed));
+    recipe.warm_start =
+        std::make_shared<Recipe>(read_config<Recipe>(inner, problems, /*has_type=*/false));
   }
   throw_problems(problems);
   return recipe;
@@ -148,7 +175,8 @@ Recipe Recipe::load(const std::filesystem::path& path, const std::vector<std::st
 
 std::string Recipe::to_yaml() const {
   std::string yaml = fields_to_yaml(describe_config(*this));
-  if (warm_start) yaml += "warm_start:\n" + fields_to_yaml(describe_config(*warm_start), /*indent=*/2);
+  if (warm_start)
+    yaml += "warm_start:\n" + fields_to_yaml(describe_config(*warm_start), /*indent=*/2);
   return yaml;
 }
 

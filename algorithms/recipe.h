@@ -17,7 +17,6 @@ struct RunSection {
   int64_t seed = 42;
   int64_t max_steps = -1;
   double num_train_epochs = 3.0;
-  int64_t logging_steps = 1;
   int64_t save_steps = 500;
   std::optional<int64_t> save_total_limit = 2;
   std::optional<int64_t> eval_steps;
@@ -90,7 +89,8 @@ struct Recipe {
   RolloutSection rollout;
   std::optional<ConfigNode> data, eval_data, algorithm;
   std::vector<ConfigNode> rewards;
-  /// A recipe of its own that runs first, in output_dir/warm_start; its final model is what this one starts from.
+  /// A recipe of its own that runs first, in output_dir/warm_start; its final model is what this
+  /// one starts from.
   std::shared_ptr<Recipe> warm_start;
   void fields(FieldVisitor& v);
 

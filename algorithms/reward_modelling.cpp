@@ -20,10 +20,12 @@ class RewardModelling final : public OfflineAlgorithm {
     void fields(FieldVisitor& v) {
       v.field("max_length", max_length, "Longer rows are cut; the prompt loses its start first.");
       v.field("center_rewards_coefficient", center_rewards_coefficient,
-              "Weight of the mean squared sum of a pair's rewards, which centres them (Eisenstein et al. 2023); null: none.");
+              "Weight of the mean squared sum of a pair's rewards, which centres them (Eisenstein "
+              "et al. 2023); null: none.");
       v.field("margin", margin, "Margin of rows that have none of their own.");
       v.require(max_length > 1, "max_length", "must be at least 2");
-      v.require(!center_rewards_coefficient || *center_rewards_coefficient >= 0, "center_rewards_coefficient", "must not be negative");
+      v.require(!center_rewards_coefficient || *center_rewards_coefficient >= 0,
+                "center_rewards_coefficient", "must not be negative");
     }
   };
 
@@ -35,14 +37,23 @@ class RewardModelling final : public OfflineAlgorithm {
     if (recipe.lora.r > 0)
       throw ConfigError("lora.r: reward_modelling trains all weights; leave the lora section out");
     model_ = SequenceClassifier::load(recipe.model.path,
-                                      {.dtype = parse_dtype(recipe.model.dtype), .trainable = true}, /*num_labels=*/1, run.seed());
+                                      {.dtype = parse_dtype(recipe.model.dtype), .trainable = true},
+                                      /*num_labels=*/1, run.seed());
     model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
-    const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) { model_->save(folder, &run.tokenizer(), dtype); };
+    const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
+      model_->save(folder, &run.tokenizer(), dtype);
+    };
     return {.parameters = model_->parameters().trainable(),
             .sync = [this] { model_->sync_compute_weights(); },
-            .save = [=, &run](const std::filesystem::path& folder) { save(folder, parse_dtype(run.recipe().model.export_dtype)); },
+            .save =
+                [=, &run](const std::filesystem::path& folder) {
+                  save(folder, parse_dtype(run.recipe().model.export_dtype));
+                },
             .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
-            .load = [this](const std::filesystem::path& folder) { load_parameters(folder, model_->parameters()); }};
+            .load =
+                [this](const std::filesystem::path& folder) {
+                  load_parameters(folder, model_->parameters());
+                }};
   }
 
   EncodedRow encode(const Example& example) override {
@@ -68,9 +79,11 @@ class RewardModelling final : public OfflineAlgorithm {
       margins.push_back(static_cast<float>(row.margin.value_or(config_.margin)));
     }
     const auto pairs = static_cast<int64_t>(rows.size());
-    const auto rewards_2B = model_->forward(builder.build(), at::tensor(last, at::kLong)).squeeze(-1);
-    return bradley_terry_loss(rewards_2B.narrow(0, 0, pairs), rewards_2B.narrow(0, pairs, pairs), at::tensor(margins),
-                              config_.center_rewards_coefficient.value_or(0.0), normalizer);
+    const auto rewards_2B =
+        model_->forward(builder.build(), at::tensor(last, at::kLong)).squeeze(-1);
+    return bradley_terry_loss(rewards_2B.narrow(0, 0, pairs), rewards_2B.narrow(0, pairs, pairs),
+                              at::tensor(margins), config_.center_rewards_coefficient.value_or(0.0),
+                              normalizer);
   }
 
  private:
@@ -79,7 +92,8 @@ class RewardModelling final : public OfflineAlgorithm {
   std::unique_ptr<SequenceClassifier> model_;
 };
 
-MEED_REGISTER(algorithms, "reward_modelling", RewardModelling, "A scalar reward model from preferences, by Bradley-Terry.");
+MEED_REGISTER(algorithms, "reward_modelling", RewardModelling,
+              "A scalar reward model from preferences, by Bradley-Terry.");
 
 }  // namespace
 }  // namespace meed

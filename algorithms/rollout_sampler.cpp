@@ -22,31 +22,39 @@ constexpr uint64_t kEvalStream = 2;
 std::string shown_prompt(const Content& prompt) {
   if (!prompt.conversational) return prompt.text;
   std::string text;
-  for (const auto& message : prompt.messages) text += (text.empty() ? "" : "\n\n") + message.role + ": " + message.content;
+  for (const auto& message : prompt.messages)
+    text += (text.empty() ? "" : "\n\n") + message.role + ": " + message.content;
   return text;
 }
 
 double mean_of(const std::vector<double>& values) {
-  return values.empty() ? 0.0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  return values.empty() ? 0.0
+                        : std::accumulate(values.begin(), values.end(), 0.0) /
+                              static_cast<double>(values.size());
 }
 
 /// Mean, least and largest of values that may be missing on a rank.
-void record_spread(RunRecorder& recorder, const std::string& prefix, const std::vector<double>& values, const std::string& suffix) {
+void record_spread(RunRecorder& recorder, const std::string& prefix,
+                   const std::vector<double>& values, const std::string& suffix) {
   if (values.empty()) return;
   const auto count = static_cast<double>(values.size());
   recorder.record(prefix + "mean_" + suffix, mean_of(values), Reduce::kMean, count);
-  recorder.record(prefix + "min_" + suffix, *std::min_element(values.begin(), values.end()), Reduce::kMin);
-  recorder.record(prefix + "max_" + suffix, *std::max_element(values.begin(), values.end()), Reduce::kMax);
+  recorder.record(prefix + "min_" + suffix, *std::min_element(values.begin(), values.end()),
+                  Reduce::kMin);
+  recorder.record(prefix + "max_" + suffix, *std::max_element(values.begin(), values.end()),
+                  Reduce::kMax);
 }
 
 /// Mean of the finite values as a weighted record: ranks with more of them count more.
 void record_mean(RunRecorder& recorder, const std::string& key, const at::Tensor& values) {
   const auto finite = values.masked_select(values.isfinite());
   if (finite.numel() > 0)
-    recorder.record(key, finite.mean().item<double>(), Reduce::kMean, static_cast<double>(finite.numel()));
+    recorder.record(key, finite.mean().item<double>(), Reduce::kMean,
+                    static_cast<double>(finite.numel()));
 }
 
-CompletionRecord make_record(const ScoredRollouts& scored, size_t p, size_t g, int64_t step, const std::string& phase) {
+CompletionRecord make_record(const ScoredRollouts& scored, size_t p, size_t g, int64_t step,
+                             const std::string& phase) {
   const auto& group = scored.groups[p];
   const auto& completion = group.completions[g];
   const auto at_pg = [&](const at::Tensor& values) {
@@ -60,7 +68,8 @@ CompletionRecord make_record(const ScoredRollouts& scored, size_t p, size_t g, i
                           .finish_reason = to_string(completion.finish_reason),
                           .num_tokens = static_cast<int64_t>(completion.token_ids.size())};
   for (const auto& [name, values] : scored.components) record.rewards[name] = at_pg(values);
-  if (const auto answer = group.example.extra.find("answer"); answer != group.example.extra.end()) record.answer = answer->second;
+  if (const auto answer = group.example.extra.find("answer"); answer != group.example.extra.end())
+    record.answer = answer->second;
   return record;
 }
 
@@ -68,31 +77,43 @@ CompletionRecord make_record(const ScoredRollouts& scored, size_t p, size_t g, i
 
 RolloutSampler::RolloutSampler(TrainingRun& run, CausalLm& model)
     : run_(run),
-      engine_(RolloutEngine::create(model, &run.tokenizer(), {.max_batch_size = run.recipe().rollout.max_batch_size})),
+      engine_(RolloutEngine::create(model, &run.tokenizer(),
+                                    {.max_batch_size = run.recipe().rollout.max_batch_size})),
       rewards_(run.recipe().rewards, run.context()),
       max_positions_(model.config().max_positions) {
-  if (run.recipe().rewards.empty()) throw ConfigError("rewards: an online algorithm needs at least one reward function");
+  if (run.recipe().rewards.empty())
+    throw ConfigError("rewards: an online algorithm needs at least one reward function");
 }
 
-std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer& tokenizer, const Dataset& data,
-                                          const std::vector<int64_t>& rows, const GroupOptions& options, int64_t* num_cut) {
+std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer& tokenizer,
+                                          const Dataset& data, const std::vector<int64_t>& rows,
+                                          const GroupOptions& options, int64_t* num_cut) {
   const auto& config = options.rollout;
   std::vector<RolloutGroup> groups;
   std::vector<GenerationRequest> requests;
-  for (size_t i = static_cast<size_t>(options.rank); i < rows.size(); i += static_cast<size_t>(options.world_size)) {
+  for (size_t i = static_cast<size_t>(options.rank); i < rows.size();
+       i += static_cast<size_t>(options.world_size)) {
     RolloutGroup group;
     group.example = data.get(rows[i]);
     group.prompt_ids = encode_prompt(tokenizer, group.example.prompt);
-    if (group.prompt_ids.empty()) throw DataError("row " + std::to_string(rows[i] + 1) + ": \"prompt\" is missing or empty");
-    const int64_t room = options.max_positions > 0 ? options.max_positions - config.max_completion_length : INT64_MAX;
+    if (group.prompt_ids.empty())
+      throw DataError("row " + std::to_string(rows[i] + 1) + ": \"prompt\" is missing or empty");
+    const int64_t room = options.max_positions > 0
+                             ? options.max_positions - config.max_completion_length
+                             : INT64_MAX;
     const int64_t limit = std::min(config.max_prompt_length.value_or(INT64_MAX), room);
     if (limit <= 0)
-      throw ConfigError("rollout.max_completion_length: leaves no room for a prompt in the model's " + std::to_string(options.max_positions) + " positions");
+      throw ConfigError(
+          "rollout.max_completion_length: leaves no room for a prompt in the model's " +
+          std::to_string(options.max_positions) + " positions");
     if (const auto length = static_cast<int64_t>(group.prompt_ids.size()); length > limit) {
       group.prompt_ids.erase(group.prompt_ids.begin(), group.prompt_ids.begin() + (length - limit));
       if (num_cut != nullptr) ++*num_cut;
     }
-    GenerationRequest request{.id = static_cast<int64_t>(groups.size()), .prompt_ids = group.prompt_ids, .sampling = {}, .seeds = {}};
+    GenerationRequest request{.id = static_cast<int64_t>(groups.size()),
+                              .prompt_ids = group.prompt_ids,
+                              .sampling = {},
+                              .seeds = {}};
     request.sampling.temperature = options.temperature;
     request.sampling.top_p = config.top_p;
     request.sampling.min_p = config.min_p;
@@ -102,17 +123,21 @@ std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer
     request.sampling.min_new_tokens = config.min_completion_length;
     request.sampling.stop_strings = config.stop;
     for (int64_t g = 0; g < options.num_generations; ++g)
-      request.seeds.push_back(mix_seed({options.seed, static_cast<uint64_t>(options.first) + i, static_cast<uint64_t>(g)}));
+      request.seeds.push_back(mix_seed(
+          {options.seed, static_cast<uint64_t>(options.first) + i, static_cast<uint64_t>(g)}));
     requests.push_back(std::move(request));
     groups.push_back(std::move(group));
   }
   auto finished = engine.generate(std::move(requests));
-  for (size_t p = 0; p < groups.size(); ++p) groups[p].completions = std::move(finished[p].completions);
+  for (size_t p = 0; p < groups.size(); ++p)
+    groups[p].completions = std::move(finished[p].completions);
   return groups;
 }
 
-std::vector<RolloutGroup> RolloutSampler::generate(const Dataset& data, const std::vector<int64_t>& rows, uint64_t stream,
-                                                   int64_t first, int64_t num_generations, double temperature) {
+std::vector<RolloutGroup> RolloutSampler::generate(const Dataset& data,
+                                                   const std::vector<int64_t>& rows,
+                                                   uint64_t stream, int64_t first,
+                                                   int64_t num_generations, double temperature) {
   int64_t cut = 0;
   auto groups = generate_groups(*engine_, run_.tokenizer(), data, rows,
                                 {.rollout = run_.recipe().rollout,
@@ -124,7 +149,8 @@ std::vector<RolloutGroup> RolloutSampler::generate(const Dataset& data, const st
                                  .rank = run_.comm().rank(),
                                  .world_size = run_.comm().size()},
                                 &cut);
-  if (cut > 0) run_.recorder().record("num_truncated_prompts", static_cast<double>(cut), Reduce::kSum);
+  if (cut > 0)
+    run_.recorder().record("num_truncated_prompts", static_cast<double>(cut), Reduce::kSum);
   engine_->release_memory();
   return groups;
 }
@@ -137,22 +163,28 @@ ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups) {
   return scored;
 }
 
-ScoredRollouts RolloutSampler::sample(const std::vector<int64_t>& rows, int64_t position, int64_t policy_version) {
+ScoredRollouts RolloutSampler::sample(const std::vector<int64_t>& rows, int64_t position,
+                                      int64_t policy_version) {
   at::NoGradGuard no_grad;
   const auto started = std::chrono::steady_clock::now();
   const auto& config = run_.recipe().rollout;
-  auto groups = generate(run_.data(), rows, kTrainStream, position, config.num_generations, config.temperature);
+  auto groups = generate(run_.data(), rows, kTrainStream, position, config.num_generations,
+                         config.temperature);
   for (auto& group : groups)
     for (auto& completion : group.completions) completion.policy_version = policy_version;
   const auto generated = std::chrono::steady_clock::now();
   auto scored = score(std::move(groups));
-  const auto seconds = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
+  const auto seconds = [](auto from, auto to) {
+    return std::chrono::duration<double>(to - from).count();
+  };
   run_.recorder().record("time/rollout_s", seconds(started, generated), Reduce::kMax);
-  run_.recorder().record("time/reward_s", seconds(generated, std::chrono::steady_clock::now()), Reduce::kMax);
+  run_.recorder().record("time/reward_s", seconds(generated, std::chrono::steady_clock::now()),
+                         Reduce::kMax);
   return scored;
 }
 
-void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& advantages_PG, int64_t step) {
+void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& advantages_PG,
+                            int64_t step) {
   auto& recorder = run_.recorder();
   std::vector<double> lengths, terminated;
   for (const auto& group : scored.groups) {
@@ -165,27 +197,33 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
   record_spread(recorder, "completions/", terminated, "terminated_length");
   if (!lengths.empty()) {
     const auto count = static_cast<double>(lengths.size());
-    recorder.record("completions/clipped_ratio", 1.0 - static_cast<double>(terminated.size()) / count, Reduce::kMean, count);
+    recorder.record("completions/clipped_ratio",
+                    1.0 - static_cast<double>(terminated.size()) / count, Reduce::kMean, count);
   }
   const auto groups = static_cast<double>(scored.groups.size());
   if (groups > 0 && scored.rewards_PG.size(1) > 1) {
     const auto std_P = scored.rewards_PG.std(/*dim=*/1, /*unbiased=*/true);
     recorder.record("reward_std", std_P.nan_to_num().mean().item<double>(), Reduce::kMean, groups);
-    recorder.record("frac_reward_zero_std", (std_P.abs() < 1e-12).to(at::kDouble).mean().item<double>(), Reduce::kMean, groups);
+    recorder.record("frac_reward_zero_std",
+                    (std_P.abs() < 1e-12).to(at::kDouble).mean().item<double>(), Reduce::kMean,
+                    groups);
   }
   record_mean(recorder, "reward", scored.rewards_PG);
   for (const auto& [name, values] : scored.components) {
     record_mean(recorder, "rewards/" + name + "/mean", values);
     if (values.numel() > 1) {
       const auto finite = values.masked_select(values.isfinite());
-      if (finite.numel() > 1) recorder.record("rewards/" + name + "/std", finite.std().item<double>(), Reduce::kMean, static_cast<double>(finite.numel()));
+      if (finite.numel() > 1)
+        recorder.record("rewards/" + name + "/std", finite.std().item<double>(), Reduce::kMean,
+                        static_cast<double>(finite.numel()));
     }
   }
   int64_t left = run_.recipe().run.num_completions_to_log;
   for (size_t p = 0; p < scored.groups.size(); ++p) {
     for (size_t g = 0; g < scored.groups[p].completions.size() && left > 0; ++g, --left) {
       auto entry = make_record(scored, p, g, step, "train");
-      entry.advantage = advantages_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>();
+      entry.advantage =
+          advantages_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>();
       recorder.record_completion(std::move(entry));
     }
   }
@@ -198,13 +236,16 @@ void RolloutSampler::evaluate(const std::string& phase, int64_t step) {
   const auto& config = run_.recipe().rollout;
   std::vector<int64_t> rows(static_cast<size_t>(data->size()));
   std::iota(rows.begin(), rows.end(), 0);
-  const auto scored = score(generate(*data, rows, kEvalStream, 0, config.num_generations_eval, config.temperature_eval));
+  const auto scored = score(
+      generate(*data, rows, kEvalStream, 0, config.num_generations_eval, config.temperature_eval));
   auto& recorder = run_.recorder();
   record_mean(recorder, "eval_reward", scored.rewards_PG);
-  for (const auto& [name, values] : scored.components) record_mean(recorder, "eval_rewards/" + name + "/mean", values);
+  for (const auto& [name, values] : scored.components)
+    record_mean(recorder, "eval_rewards/" + name + "/mean", values);
   std::vector<double> lengths;
   for (const auto& group : scored.groups)
-    for (const auto& completion : group.completions) lengths.push_back(static_cast<double>(completion.token_ids.size()));
+    for (const auto& completion : group.completions)
+      lengths.push_back(static_cast<double>(completion.token_ids.size()));
   record_spread(recorder, "eval_completions/", lengths, "length");
   constexpr size_t kMaxLogged = 200;
   for (size_t p = 0; p < std::min(kMaxLogged, scored.groups.size()); ++p)

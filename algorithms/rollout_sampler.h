@@ -21,34 +21,41 @@ struct GroupOptions {
   int64_t num_generations = 1;
   double temperature = 1.0;
   uint64_t seed = 0;
-  int64_t first = 0;          ///< place of rows[0] in the stream of data; with `seed` it decides the samples
+  int64_t first =
+      0;  ///< place of rows[0] in the stream of data; with `seed` it decides the samples
   int64_t max_positions = 0;  ///< of the model; 0: no limit
   int rank = 0, world_size = 1;
 };
 
-/// Completions of this rank's share of `rows`: row i belongs to rank i mod size, and its samples do not depend on that.
-/// Prompts that are too long lose their start and are counted in `num_cut`. Throws DataError on a row without a prompt.
-std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer& tokenizer, const Dataset& data,
-                                          const std::vector<int64_t>& rows, const GroupOptions& options, int64_t* num_cut = nullptr);
+/// Completions of this rank's share of `rows`: row i belongs to rank i mod size, and its samples do
+/// not depend on that. Prompts that are too long lose their start and are counted in `num_cut`.
+/// Throws DataError on a row without a prompt.
+std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer& tokenizer,
+                                          const Dataset& data, const std::vector<int64_t>& rows,
+                                          const GroupOptions& options, int64_t* num_cut = nullptr);
 
-/// Rows in, scored groups out: prompts to tokens, the engine, the rewards, and what is recorded of them.
+/// Rows in, scored groups out: prompts to tokens, the engine, the rewards, and what is recorded of
+/// them.
 class RolloutSampler {
  public:
   RolloutSampler(TrainingRun& run, CausalLm& model);
 
-  /// Completions of this rank's share of `rows`, scored. `position` is the place of the first row in the run's stream of data:
-  /// with the run's seed it decides the samples, whatever the number of processes.
+  /// Completions of this rank's share of `rows`, scored. `position` is the place of the first row
+  /// in the run's stream of data: with the run's seed it decides the samples, whatever the number
+  /// of processes.
   ScoredRollouts sample(const std::vector<int64_t>& rows, int64_t position, int64_t policy_version);
   /// Metrics of a generation, and some completions, under `step`.
   void record(const ScoredRollouts& scored, const at::Tensor& advantages_PG, int64_t step);
-  /// Scores completions of all of eval_data; records eval_* and completions under `phase` ("before", "eval", "after").
+  /// Scores completions of all of eval_data; records eval_* and completions under `phase`
+  /// ("before", "eval", "after").
   void evaluate(const std::string& phase, int64_t step);
   /// The model's weights changed.
   void refresh_weights(int64_t policy_version) { engine_->refresh_weights(policy_version); }
 
  private:
-  std::vector<RolloutGroup> generate(const Dataset& data, const std::vector<int64_t>& rows, uint64_t stream, int64_t first,
-                                     int64_t num_generations, double temperature);
+  std::vector<RolloutGroup> generate(const Dataset& data, const std::vector<int64_t>& rows,
+                                     uint64_t stream, int64_t first, int64_t num_generations,
+                                     double temperature);
   ScoredRollouts score(std::vector<RolloutGroup> groups);
   TrainingRun& run_;
   std::unique_ptr<RolloutEngine> engine_;

@@ -16,11 +16,11 @@
 // One generation, on every rank:
 //
 //   rows        Sampler::next: the prompts of the global batch; prompt i belongs to rank i mod size
-//   rollout     RolloutSampler::sample: P groups of G completions, seeds from (run seed, place in the data, g)
-//   reward      RewardPipeline::score (inside the sampler): rewards_PG and its components
-//   advantage   OnlineAlgorithm::advantages: [P, G]
-//   old, ref    log-probabilities by the training forward, where more than one update or a KL term needs them
-//   update      for each iteration, for each share of the groups: micro-batches by token budget -> loss -> backward;
+//   rollout     RolloutSampler::sample: P groups of G completions, seeds from (run seed, place in
+//   the data, g) reward      RewardPipeline::score (inside the sampler): rewards_PG and its
+//   components advantage   OnlineAlgorithm::advantages: [P, G] old, ref    log-probabilities by the
+//   training forward, where more than one update or a KL term needs them update      for each
+//   iteration, for each share of the groups: micro-batches by token budget -> loss -> backward;
 //               Learner::update reduces over ranks, clips, steps; the engine takes the new weights
 //   record      metrics, completions, checkpoint
 
@@ -45,7 +45,8 @@ class RolloutUpdateLoop {
         updates_per_generation_(count_updates()),
         total_steps_(run.total_steps(prompts_per_generation_, updates_per_generation_)),
         sampler_(run.data().size(), run.seed()),
-        learner_(policy_.trainable(run), recipe_.optim, recipe_.run.on_nan, total_steps_, run.comm(), run.recorder()) {}
+        learner_(policy_.trainable(run), recipe_.optim, recipe_.run.on_nan, total_steps_,
+                 run.comm(), run.recorder()) {}
 
   void train() {
     run_.recorder().set_total_steps(total_steps_);
@@ -53,7 +54,8 @@ class RolloutUpdateLoop {
       sampler_.seek(state->integers.at("sampler.position"));
       rollouts_.refresh_weights(learner_.step());
     }
-    if (learner_.step() == 0 && recipe_.run.eval_on_start) rollouts_.evaluate("before", learner_.step());
+    if (learner_.step() == 0 && recipe_.run.eval_on_start)
+      rollouts_.evaluate("before", learner_.step());
     while (learner_.step() < total_steps_ && !run_.stop_requested()) {
       const int64_t before = learner_.step();
       generation();
@@ -75,18 +77,22 @@ class RolloutUpdateLoop {
   }
 
   int64_t count_prompts() const {
-    const int64_t completions = recipe_.optim.per_device_train_batch_size * run_.comm().size() * steps_per_generation();
+    const int64_t completions =
+        recipe_.optim.per_device_train_batch_size * run_.comm().size() * steps_per_generation();
     const int64_t group = recipe_.rollout.num_generations;
     if (completions % group != 0)
-      throw ConfigError("optim.per_device_train_batch_size x processes x steps_per_generation = " + std::to_string(completions) +
-                        " completions, not a multiple of rollout.num_generations = " + std::to_string(group));
+      throw ConfigError(
+          "optim.per_device_train_batch_size x processes x steps_per_generation = " +
+          std::to_string(completions) +
+          " completions, not a multiple of rollout.num_generations = " + std::to_string(group));
     return completions / group;
   }
 
   int64_t count_updates() const {
     const int64_t accumulation = recipe_.optim.gradient_accumulation_steps;
     if (steps_per_generation() % accumulation != 0)
-      throw ConfigError("rollout.steps_per_generation: must be a multiple of optim.gradient_accumulation_steps");
+      throw ConfigError(
+          "rollout.steps_per_generation: must be a multiple of optim.gradient_accumulation_steps");
     const int64_t shares = steps_per_generation() / accumulation;
     if (shares > prompts_per_generation_)
       throw ConfigError("rollout.steps_per_generation: more updates than prompts in a generation");
@@ -95,10 +101,11 @@ class RolloutUpdateLoop {
 
   int64_t num_shares() const { return updates_per_generation_ / algorithm_.num_iterations(); }
 
-  /// Which update a group takes part in: by its place in the generation over all ranks, so that an update has the
-  /// same prompts on any number of processes.
+  /// Which update a group takes part in: by its place in the generation over all ranks, so that an
+  /// update has the same prompts on any number of processes.
   int64_t share_of(const Item& item) const {
-    const int64_t place = static_cast<int64_t>(item.group) * run_.comm().size() + run_.comm().rank();
+    const int64_t place =
+        static_cast<int64_t>(item.group) * run_.comm().size() + run_.comm().rank();
     return place * num_shares() / prompts_per_generation_;
   }
 
@@ -115,7 +122,8 @@ class RolloutUpdateLoop {
     if (algorithm_.needs_reference()) compute_ref_logprobs(scored, items);
     for (int64_t iteration = 0; iteration < algorithm_.num_iterations(); ++iteration) {
       for (int64_t share = 0; share < num_shares() && learner_.step() < total_steps_; ++share) {
-        const auto begun = iteration == 0 && share == 0 ? started : std::chrono::steady_clock::now();
+        const auto begun =
+            iteration == 0 && share == 0 ? started : std::chrono::steady_clock::now();
         update(scored, advantages_PG, items, share, /*first=*/iteration == 0);
         const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
         run_.recorder().record("step_time", taken.count(), Reduce::kMax);
@@ -135,7 +143,8 @@ class RolloutUpdateLoop {
   }
 
   /// Runs of items within the token budget; a group's prompt counts once in each.
-  std::vector<std::span<Item>> micro_batches(const ScoredRollouts& scored, std::span<Item> items) const {
+  std::vector<std::span<Item>> micro_batches(const ScoredRollouts& scored,
+                                             std::span<Item> items) const {
     std::vector<std::span<Item>> batches;
     size_t first = 0;
     int64_t tokens = 0;
@@ -144,7 +153,8 @@ class RolloutUpdateLoop {
       const bool new_group = i == first || items[i].group != items[i - 1].group;
       const auto length = static_cast<int64_t>(group.completions[items[i].index].token_ids.size());
       const auto prompt = static_cast<int64_t>(group.prompt_ids.size());
-      if (i > first && tokens + length + (new_group ? prompt : 0) > recipe_.optim.max_tokens_per_micro_batch) {
+      if (i > first &&
+          tokens + length + (new_group ? prompt : 0) > recipe_.optim.max_tokens_per_micro_batch) {
         batches.push_back(items.subspan(first, i - first));
         first = i;
         tokens = prompt;
@@ -188,13 +198,15 @@ class RolloutUpdateLoop {
 
   at::Tensor logprobs_without_gradient(CausalLm& model, const Packed& packed) const {
     at::NoGradGuard no_grad;
-    return token_logprobs(model, packed.batch, packed.selected_M, recipe_.rollout.temperature).logprobs_M;
+    return token_logprobs(model, packed.batch, packed.selected_M, recipe_.rollout.temperature)
+        .logprobs_M;
   }
 
   void compute_old_logprobs(const ScoredRollouts& scored, std::vector<Item>& items) {
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
-      const auto parts = logprobs_without_gradient(policy_.model(), packed).split_with_sizes(packed.lengths);
+      const auto parts =
+          logprobs_without_gradient(policy_.model(), packed).split_with_sizes(packed.lengths);
       for (size_t i = 0; i < batch.size(); ++i) batch[i].old_logprobs_T = parts[i];
     }
   }
@@ -202,7 +214,10 @@ class RolloutUpdateLoop {
   void compute_ref_logprobs(const ScoredRollouts& scored, std::vector<Item>& items) {
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
-      const auto parts = policy_.with_reference([&](CausalLm& model) { return logprobs_without_gradient(model, packed); })
+      const auto parts = policy_
+                             .with_reference([&](CausalLm& model) {
+                               return logprobs_without_gradient(model, packed);
+                             })
                              .split_with_sizes(packed.lengths);
       for (size_t i = 0; i < batch.size(); ++i) batch[i].ref_logprobs_T = parts[i];
     }
@@ -211,7 +226,8 @@ class RolloutUpdateLoop {
   /// 1 on the tokens that count: sampled by the policy, in a completion that is not masked.
   at::Tensor token_mask(const Completion& completion) const {
     const auto length = static_cast<int64_t>(completion.token_ids.size());
-    if (algorithm_.mask_truncated_completions() && completion.finish_reason == FinishReason::kLength)
+    if (algorithm_.mask_truncated_completions() &&
+        completion.finish_reason == FinishReason::kLength)
       return at::zeros({length});
     if (completion.loss_mask.empty()) return at::ones({length});
     return at::tensor(std::vector<float>(completion.loss_mask.begin(), completion.loss_mask.end()));
@@ -226,7 +242,8 @@ class RolloutUpdateLoop {
     return {.num_tokens = sums[0].item<double>(), .num_completions = sums[1].item<double>()};
   }
 
-  void update(const ScoredRollouts& scored, const at::Tensor& advantages_PG, std::vector<Item>& items, int64_t share, bool first) {
+  void update(const ScoredRollouts& scored, const at::Tensor& advantages_PG,
+              std::vector<Item>& items, int64_t share, bool first) {
     std::vector<Item> mine;
     for (const auto& item : items)
       if (share_of(item) == share) mine.push_back(item);
@@ -241,9 +258,11 @@ class RolloutUpdateLoop {
     run_.record_tokens(tokens);
   }
 
-  LossOutput micro_batch_loss(const ScoredRollouts& scored, const at::Tensor& advantages_PG, std::span<const Item> items,
-                              const Packed& packed, const UpdateTotals& totals, bool first) {
-    const auto tokens = token_logprobs(policy_.model(), packed.batch, packed.selected_M, recipe_.rollout.temperature,
+  LossOutput micro_batch_loss(const ScoredRollouts& scored, const at::Tensor& advantages_PG,
+                              std::span<const Item> items, const Packed& packed,
+                              const UpdateTotals& totals, bool first) {
+    const auto tokens = token_logprobs(policy_.model(), packed.batch, packed.selected_M,
+                                       recipe_.rollout.temperature,
                                        /*with_entropy=*/true);
     PolicyBatch batch{.logprobs_M = tokens.logprobs_M,
                       .completion_M = packed.completion_M,
@@ -253,7 +272,9 @@ class RolloutUpdateLoop {
     for (const auto& item : items) {
       const auto& completion = scored.groups[item.group].completions[item.index];
       mask.push_back(token_mask(completion));
-      advantages.push_back(advantages_PG[static_cast<int64_t>(item.group)][static_cast<int64_t>(item.index)].item<float>());
+      advantages.push_back(
+          advantages_PG[static_cast<int64_t>(item.group)][static_cast<int64_t>(item.index)]
+              .item<float>());
       sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
       if (item.old_logprobs_T.defined()) old.push_back(item.old_logprobs_T);
       if (item.ref_logprobs_T.defined()) ref.push_back(item.ref_logprobs_T);
@@ -270,16 +291,22 @@ class RolloutUpdateLoop {
   }
 
   /// How far the engine's log-probabilities are from the training forward's.
-  void record_sampling_difference(const PolicyBatch& batch, const at::Tensor& sampled_M, double count) {
+  void record_sampling_difference(const PolicyBatch& batch, const at::Tensor& sampled_M,
+                                  double count) {
     if (count <= 0.0) return;
     const auto gap_M = (batch.old_logprobs_M - sampled_M) * batch.mask_M;
     const auto ratio_M = gap_M.exp();
     auto& recorder = run_.recorder();
-    recorder.record("sampling/sampling_logp_difference/mean", gap_M.abs().sum().item<double>() / count, Reduce::kMean, count);
-    recorder.record("sampling/sampling_logp_difference/max", gap_M.abs().max().item<double>(), Reduce::kMax);
-    recorder.record("sampling/importance_sampling_ratio/mean", (ratio_M * batch.mask_M).sum().item<double>() / count, Reduce::kMean, count);
-    recorder.record("sampling/importance_sampling_ratio/min", ratio_M.min().item<double>(), Reduce::kMin);
-    recorder.record("sampling/importance_sampling_ratio/max", ratio_M.max().item<double>(), Reduce::kMax);
+    recorder.record("sampling/sampling_logp_difference/mean",
+                    gap_M.abs().sum().item<double>() / count, Reduce::kMean, count);
+    recorder.record("sampling/sampling_logp_difference/max", gap_M.abs().max().item<double>(),
+                    Reduce::kMax);
+    recorder.record("sampling/importance_sampling_ratio/mean",
+                    (ratio_M * batch.mask_M).sum().item<double>() / count, Reduce::kMean, count);
+    recorder.record("sampling/importance_sampling_ratio/min", ratio_M.min().item<double>(),
+                    Reduce::kMin);
+    recorder.record("sampling/importance_sampling_ratio/max", ratio_M.max().item<double>(),
+                    Reduce::kMax);
   }
 
   void save() {

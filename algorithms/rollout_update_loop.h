@@ -17,12 +17,13 @@ class Communicator;
 
 /// The groups of one generation on this rank, scored. P groups of G completions.
 struct ScoredRollouts {
-  std::vector<RolloutGroup> groups;            ///< [P]
-  at::Tensor rewards_PG;                       ///< float64, weighted sum; NaN where no reward function applied
+  std::vector<RolloutGroup> groups;  ///< [P]
+  at::Tensor rewards_PG;  ///< float64, weighted sum; NaN where no reward function applied
   std::map<std::string, at::Tensor> components;  ///< float64 [P, G] by reward name, unweighted
 };
 
-/// One micro-batch of an update. M tokens of C completions; every tensor is float32 on the CPU unless said otherwise.
+/// One micro-batch of an update. M tokens of C completions; every tensor is float32 on the CPU
+/// unless said otherwise.
 struct PolicyBatch {
   at::Tensor logprobs_M;      ///< current policy at the sampling temperature, with gradient
   at::Tensor old_logprobs_M;  ///< the policy that sampled, by the training forward
@@ -51,7 +52,8 @@ class OnlineAlgorithm : public Algorithm {
   virtual bool mask_truncated_completions() const { return false; }
   /// One advantage per completion, [P, G]. All ranks call it.
   virtual at::Tensor advantages(const ScoredRollouts& rollouts, Communicator& comm) = 0;
-  virtual LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals, int64_t max_completion_length) = 0;
+  virtual LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals,
+                          int64_t max_completion_length) = 0;
   /// Runs after the policy's updates of this generation.
   virtual void after_update(const ScoredRollouts&) {}
 };

@@ -11,7 +11,8 @@
 namespace meed {
 namespace {
 
-/// Supervised fine-tuning: the mean negative log-likelihood of the target tokens of the global batch.
+/// Supervised fine-tuning: the mean negative log-likelihood of the target tokens of the global
+/// batch.
 class Sft final : public OfflineAlgorithm {
  public:
   struct Config {
@@ -21,8 +22,10 @@ class Sft final : public OfflineAlgorithm {
     void fields(FieldVisitor& v) {
       v.field("max_length", max_length, "Longer rows are cut.");
       v.choice("completion_only_loss", completion_only_loss, {"auto", "true", "false"},
-              "true: train on completions only; false: on prompts too; auto: completions where a row has a prompt.");
-      v.choice("truncation_mode", truncation_mode, {"keep_start", "keep_end"}, "Which end of a row that is too long stays.");
+               "true: train on completions only; false: on prompts too; auto: completions where a "
+               "row has a prompt.");
+      v.choice("truncation_mode", truncation_mode, {"keep_start", "keep_end"},
+               "Which end of a row that is too long stays.");
       v.require(max_length > 1, "max_length", "must be at least 2");
     }
   };
@@ -44,7 +47,8 @@ class Sft final : public OfflineAlgorithm {
     } else if (!example.text.empty()) {
       row.completion_ids.push_back(encode_text(*tokenizer_, example.text));
     } else {
-      throw DataError("row " + std::to_string(example.row + 1) + ": sft needs \"text\", \"messages\" or \"prompt\" and \"completion\"");
+      throw DataError("row " + std::to_string(example.row + 1) +
+                      ": sft needs \"text\", \"messages\" or \"prompt\" and \"completion\"");
     }
     row.truncated = truncate(row, config_.max_length, config_.truncation_mode == "keep_start");
     return row;
@@ -52,7 +56,8 @@ class Sft final : public OfflineAlgorithm {
 
   double weight(const EncodedRow& row) const override {
     double targets = static_cast<double>(row.completion_ids[0].size());
-    if (row.prompt_ids.empty()) return std::max(0.0, targets - 1);  // the first token has nothing before it
+    if (row.prompt_ids.empty())
+      return std::max(0.0, targets - 1);  // the first token has nothing before it
     if (train_on_prompt()) targets += static_cast<double>(row.prompt_ids.size()) - 1;
     return targets;
   }
@@ -69,14 +74,17 @@ class Sft final : public OfflineAlgorithm {
       }
       if (!row.completion_ids[0].empty()) builder.add(row.completion_ids[0], prefix);
       const bool has_no_predecessor = row.prompt_ids.empty() || train_on_prompt();
-      for (int64_t n = first + has_no_predecessor; n < builder.num_tokens(); ++n) selected.push_back(n);
+      for (int64_t n = first + has_no_predecessor; n < builder.num_tokens(); ++n)
+        selected.push_back(n);
     }
     const auto selected_M = at::tensor(selected, at::kLong);
-    const auto tokens = token_logprobs(policy_->model(), builder.build(), selected_M, /*temperature=*/1.0, /*with_entropy=*/true);
+    const auto tokens = token_logprobs(policy_->model(), builder.build(), selected_M,
+                                       /*temperature=*/1.0, /*with_entropy=*/true);
     auto output = sft_loss(tokens.logprobs_M, normalizer);
     const double count = static_cast<double>(selected.size());
     output.metrics["entropy"] = {tokens.entropy_M.sum().item<double>(), count};
-    if (tokens.correct_M.defined()) output.metrics["mean_token_accuracy"] = {tokens.correct_M.sum().item<double>(), count};
+    if (tokens.correct_M.defined())
+      output.metrics["mean_token_accuracy"] = {tokens.correct_M.sum().item<double>(), count};
     return output;
   }
 
@@ -88,7 +96,8 @@ class Sft final : public OfflineAlgorithm {
   std::unique_ptr<Policy> policy_;
 };
 
-MEED_REGISTER(algorithms, "sft", Sft, "Supervised fine-tuning on texts, conversations or prompts with completions.");
+MEED_REGISTER(algorithms, "sft", Sft,
+              "Supervised fine-tuning on texts, conversations or prompts with completions.");
 
 }  // namespace
 }  // namespace meed

@@ -1,6 +1,7 @@
 #include "algorithms/training_run.h"
 
 #include <ATen/ATen.h>
+#include <malloc.h>
 
 #include <cmath>
 #include <csignal>
@@ -37,7 +38,9 @@ void catch_signals() {
 constexpr int kStoppedBySignal = 130;  // as a shell reports SIGINT
 
 /// What stands in a folder once a run wrote there.
-bool holds_a_run(const fs::path& folder) { return fs::exists(folder / "metrics.jsonl") || fs::exists(folder / "checkpoints"); }
+bool holds_a_run(const fs::path& folder) {
+  return fs::exists(folder / "metrics.jsonl") || fs::exists(folder / "checkpoints");
+}
 
 /// The checkpoint to go on from; rank 0 looks and tells the others.
 std::optional<fs::path> find_checkpoint(const Recipe& recipe, Communicator& comm, bool resume) {
@@ -45,7 +48,8 @@ std::optional<fs::path> find_checkpoint(const Recipe& recipe, Communicator& comm
   std::string found;
   if (comm.is_main()) {
     if (!resume && holds_a_run(folder))
-      found = "!" + folder.string() + ": holds a run already; go on with it by --resume, or choose another run.output_dir";
+      found = "!" + folder.string() +
+              ": holds a run already; go on with it by --resume, or choose another run.output_dir";
     else if (resume)
       if (const auto newest = newest_checkpoint(folder / "checkpoints")) found = newest->string();
   }
@@ -55,7 +59,8 @@ std::optional<fs::path> find_checkpoint(const Recipe& recipe, Communicator& comm
   return found;
 }
 
-RunRecorder::Options recorder_options(const Recipe& recipe, const std::optional<fs::path>& checkpoint) {
+RunRecorder::Options recorder_options(const Recipe& recipe,
+                                      const std::optional<fs::path>& checkpoint) {
   RunRecorder::Options options;
   options.output_dir = recipe.run.output_dir;
   options.run_name = recipe.run.run_name;
@@ -82,7 +87,8 @@ TrainingRun::TrainingRun(const Recipe& recipe, Communicator& comm, const TrainOp
       data_(datasets().create(*recipe.data, context_)),
       eval_data_(recipe.eval_data ? datasets().create(*recipe.eval_data, context_) : nullptr) {
   if (data_->size() == 0) throw DataError("data: the dataset has no rows");
-  if (data_->num_skipped() > 0) log_warn("data: " + std::to_string(data_->num_skipped()) + " malformed rows were left out");
+  if (data_->num_skipped() > 0)
+    log_warn("data: " + std::to_string(data_->num_skipped()) + " malformed rows were left out");
   recorder_->write_config(recipe.to_yaml());
   recorder_->write_environment(options.command_line);
 }
@@ -91,7 +97,9 @@ TrainingRun::~TrainingRun() = default;
 
 int64_t TrainingRun::total_steps(int64_t rows_per_step, int64_t updates_per_batch) const {
   if (recipe_.run.max_steps > 0) return recipe_.run.max_steps;
-  const double batches = std::ceil(recipe_.run.num_train_epochs * static_cast<double>(data_->size()) / static_cast<double>(rows_per_step));
+  const double batches =
+      std::ceil(recipe_.run.num_train_epochs * static_cast<double>(data_->size()) /
+                static_cast<double>(rows_per_step));
   return std::max<int64_t>(1, static_cast<int64_t>(batches)) * updates_per_batch;
 }
 
@@ -111,17 +119,22 @@ void TrainingRun::save_checkpoint(Learner& learner, StateDict state) {
                               .metric = current_metric_,
                               .greater_is_better = recipe_.run.greater_is_better};
     meed::save_checkpoint(output_dir() / "checkpoints", learner.step(), learner.model().save_exact,
-                          {.optimizer = learner.optimizer_state(), .loop = std::move(state)}, options);
+                          {.optimizer = learner.optimizer_state(), .loop = std::move(state)},
+                          options);
   }
   comm_.barrier();
 }
 
-bool TrainingRun::is_due(std::optional<int64_t> every, int64_t before, int64_t after, int64_t total) const {
+bool TrainingRun::is_due(std::optional<int64_t> every, int64_t before, int64_t after,
+                         int64_t total) const {
   if (!every || *every <= 0) return false;
   return before / *every != after / *every || after >= total;
 }
 
 void TrainingRun::record_tokens(int64_t tokens) {
+  // Batches differ in size from step to step; what the allocator keeps between them would grow
+  // without end.
+  ::malloc_trim(0);
   at::Tensor sum = at::full({1}, tokens, at::kLong);
   comm_.all_reduce(sum, ReduceOp::kSum);
   num_tokens_ += sum.item<int64_t>();
@@ -133,7 +146,9 @@ void TrainingRun::flush_evaluation(int64_t step) {
   const auto& wanted = recipe_.run.metric_for_best_model;
   if (!wanted) return;
   const auto found = recorder_->last().find(*wanted);
-  if (found == recorder_->last().end()) throw ConfigError("run.metric_for_best_model: the evaluation has no metric \"" + *wanted + "\"");
+  if (found == recorder_->last().end())
+    throw ConfigError("run.metric_for_best_model: the evaluation has no metric \"" + *wanted +
+                      "\"");
   current_metric_ = found->second;
 }
 
@@ -168,6 +183,7 @@ int run_one(const Recipe& recipe, Communicator& comm, const TrainOptions& option
   const auto algorithm = algorithms().create(*recipe.algorithm, run.context());
   algorithm->train(run);
   if (!run.stopped()) return 0;
+  run.recorder().write_report();
   log_info("stopped; go on with: meed train ... --resume");
   return kStoppedBySignal;
 }
@@ -177,7 +193,8 @@ int run_with_warm_start(Recipe recipe, Communicator& comm, const TrainOptions& o
     const Recipe& warm = *recipe.warm_start;
     const fs::path final_model = fs::path(warm.run.output_dir) / "final";
     if (!options.resume && comm.is_main() && holds_a_run(recipe.run.output_dir))
-      throw ConfigError("run.output_dir: " + recipe.run.output_dir + ": holds a run already; go on with it by --resume, or choose another");
+      throw ConfigError("run.output_dir: " + recipe.run.output_dir +
+                        ": holds a run already; go on with it by --resume, or choose another");
     comm.barrier();
     if (!options.resume || !fs::exists(final_model)) {
       log_info("warm start: " + warm.run.output_dir);

@@ -24,11 +24,12 @@ struct TrainOptions {
   std::vector<std::string> command_line;
 };
 
-/// Everything a loop needs besides its algorithm: processes, folder, recorder, tokenizer, data, checkpoints, and the
-/// wish to stop (Ctrl-C). One per process; all ranks construct it together.
+/// Everything a loop needs besides its algorithm: processes, folder, recorder, tokenizer, data,
+/// checkpoints, and the wish to stop (Ctrl-C). One per process; all ranks construct it together.
 class TrainingRun {
  public:
-  /// Makes the output folder (refuses one that holds another run unless it resumes). Throws ConfigError, DataError.
+  /// Makes the output folder (refuses one that holds another run unless it resumes). Throws
+  /// ConfigError, DataError.
   TrainingRun(const Recipe& recipe, Communicator& comm, const TrainOptions& options);
   ~TrainingRun();
 
@@ -42,12 +43,14 @@ class TrainingRun {
   std::filesystem::path output_dir() const { return recipe_.run.output_dir; }
   uint64_t seed() const { return static_cast<uint64_t>(recipe_.run.seed); }
 
-  /// Optimiser steps of the run when `updates_per_batch` of them use `rows_per_step` rows of the data.
+  /// Optimiser steps of the run when `updates_per_batch` of them use `rows_per_step` rows of the
+  /// data.
   int64_t total_steps(int64_t rows_per_step, int64_t updates_per_batch = 1) const;
   /// Something that happens every so many steps fell between two step counts, or the run ends.
   bool is_due(std::optional<int64_t> every, int64_t before, int64_t after, int64_t total) const;
 
-  /// Restores the newest good checkpoint into the learner and returns the loop's own state; nullopt for a fresh run.
+  /// Restores the newest good checkpoint into the learner and returns the loop's own state; nullopt
+  /// for a fresh run.
   std::optional<StateDict> restore(Learner& learner);
   /// Writes checkpoints/step-N on rank 0: the model, the optimiser, the loop's `state`.
   void save_checkpoint(Learner& learner, StateDict state);
@@ -75,7 +78,8 @@ class TrainingRun {
   bool stopped_ = false;
 };
 
-/// Runs a recipe, its warm start first. Returns the exit code: 0 done, 130 stopped by a signal and resumable.
+/// Runs a recipe, its warm start first. Returns the exit code: 0 done, 130 stopped by a signal and
+/// resumable.
 int run_recipe(const Recipe& recipe, const TrainOptions& options);
 
 }  // namespace meed

@@ -23,7 +23,8 @@ class RandomTexts {
   explicit RandomTexts(const std::string& model) : tokenizer_(Tokenizer::load(model)) {}
   std::string operator()(int64_t tokens) {
     std::vector<int64_t> ids;
-    for (int64_t i = 0; i < tokens; ++i) ids.push_back(random_.next_int(300, tokenizer_->vocab_size() - 1000));
+    for (int64_t i = 0; i < tokens; ++i)
+      ids.push_back(random_.next_int(300, tokenizer_->vocab_size() - 1000));
     return tokenizer_->decode(ids);
   }
 
@@ -36,22 +37,35 @@ Json make_row(const std::string& kind, const BenchOptions& options, RandomTexts&
   const int64_t half = options.tokens / 2;
   constexpr int64_t kMargin = 20;
   if (kind == "sft") return {{"text", text(options.tokens * 2)}};
-  if (kind == "reward") return {{"chosen", text(options.tokens - kMargin)}, {"rejected", text(options.tokens - kMargin)}};
-  if (kind == "dpo") return {{"prompt", text(half)}, {"chosen", text(half - kMargin)}, {"rejected", text(half - kMargin)}};
+  if (kind == "reward")
+    return {{"chosen", text(options.tokens - kMargin)},
+            {"rejected", text(options.tokens - kMargin)}};
+  if (kind == "dpo")
+    return {{"prompt", text(half)},
+            {"chosen", text(half - kMargin)},
+            {"rejected", text(half - kMargin)}};
   return {{"prompt", text(options.prompt_tokens)}};
 }
 
-std::string make_recipe(const std::string& kind, const BenchOptions& options, const fs::path& folder) {
+std::string make_recipe(const std::string& kind, const BenchOptions& options,
+                        const fs::path& folder) {
   const auto max_length = std::to_string(options.tokens);
-  std::string algorithm = kind == "reward" ? "{type: reward_modelling, max_length: " + max_length + "}" : "{type: " + kind + ", max_length: " + max_length + "}";
+  std::string algorithm = kind == "reward"
+                              ? "{type: reward_modelling, max_length: " + max_length + "}"
+                              : "{type: " + kind + ", max_length: " + max_length + "}";
   if (kind == "grpo") algorithm = "{type: grpo}";
   const auto new_tokens = std::to_string(options.new_tokens);
-  std::string recipe = "run: {output_dir: " + (folder / "run").string() + ", save_steps: 0, max_steps: " + std::to_string(options.steps) + "}\n" +
-                       "model: {path: " + options.model + ", dtype: " + options.dtype + "}\n" + "algorithm: " + algorithm + "\n" +
-                       "data: {type: jsonl, path: " + (folder / "rows.jsonl").string() + "}\n" + "optim: {learning_rate: 1.0e-6, per_device_train_batch_size: " + std::to_string(options.batch) + "}\n";
+  std::string recipe = "run: {output_dir: " + (folder / "run").string() +
+                       ", save_steps: 0, max_steps: " + std::to_string(options.steps) + "}\n" +
+                       "model: {path: " + options.model + ", dtype: " + options.dtype + "}\n" +
+                       "algorithm: " + algorithm + "\n" +
+                       "data: {type: jsonl, path: " + (folder / "rows.jsonl").string() + "}\n" +
+                       "optim: {learning_rate: 1.0e-6, per_device_train_batch_size: " +
+                       std::to_string(options.batch) + "}\n";
   if (kind == "grpo")
-    recipe += "rewards: [{type: format, pattern: a, match: search}]\nrollout: {num_generations: " + std::to_string(options.generations) +
-              ", max_completion_length: " + new_tokens + ", min_completion_length: " + new_tokens + "}\n";
+    recipe += "rewards: [{type: format, pattern: a, match: search}]\nrollout: {num_generations: " +
+              std::to_string(options.generations) + ", max_completion_length: " + new_tokens +
+              ", min_completion_length: " + new_tokens + "}\n";
   return recipe;
 }
 
@@ -62,9 +76,12 @@ BenchResult run_trainer(const std::string& kind, const BenchOptions& options) {
   {
     RandomTexts text(options.model);
     std::ofstream rows(folder / "rows.jsonl");
-    for (int64_t i = 0; i < options.batch * (options.steps + 2); ++i) rows << make_row(kind, options, text).dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+    for (int64_t i = 0; i < options.batch * (options.steps + 2); ++i)
+      rows << make_row(kind, options, text).dump(-1, ' ', false, Json::error_handler_t::replace)
+           << '\n';
   }
-  const auto recipe = Recipe::from_node(ConfigNode::parse_string(make_recipe(kind, options, folder), "bench"));
+  const auto recipe =
+      Recipe::from_node(ConfigNode::parse_string(make_recipe(kind, options, folder), "bench"));
   const double before = seconds_since_start();
   run_recipe(recipe, {});
   BenchResult result;
@@ -81,19 +98,24 @@ BenchResult run_trainer(const std::string& kind, const BenchOptions& options) {
     result.all_s.push_back(seconds);
   }
   fs::remove_all(folder);
-  result.tokens = static_cast<double>(options.batch * (kind == "grpo" ? options.new_tokens : options.tokens));
-  result.extra = {{"batch", static_cast<double>(options.batch)}, {"tokens", static_cast<double>(options.tokens)}, {"new_tokens", static_cast<double>(options.new_tokens)}};
+  result.tokens =
+      static_cast<double>(options.batch * (kind == "grpo" ? options.new_tokens : options.tokens));
+  result.extra = {{"batch", static_cast<double>(options.batch)},
+                  {"tokens", static_cast<double>(options.tokens)},
+                  {"new_tokens", static_cast<double>(options.new_tokens)}};
   return result;
 }
 
 bool add_trainer(const std::string& kind, const std::string& help) {
-  return add_bench({kind, help, [kind](const BenchOptions& options) { return run_trainer(kind, options); }});
+  return add_bench(
+      {kind, help, [kind](const BenchOptions& options) { return run_trainer(kind, options); }});
 }
 
 const bool sft = add_trainer("sft", "Steps of supervised fine-tuning on random texts");
 const bool reward = add_trainer("reward", "Steps of reward modelling on random pairs");
 const bool dpo = add_trainer("dpo", "Steps of DPO on random pairs");
-const bool grpo = add_trainer("grpo", "Steps of GRPO on random prompts, completions of full length");
+const bool grpo =
+    add_trainer("grpo", "Steps of GRPO on random prompts, completions of full length");
 
 }  // namespace
 }  // namespace meed::cli

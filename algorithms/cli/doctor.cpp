@@ -1,7 +1,7 @@
 #include <ATen/Parallel.h>
-#include <torch/headeronly/version.h>
 #include <dlfcn.h>
 #include <sys/statvfs.h>
+#include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -33,7 +33,8 @@ std::string cpu_features() {
   const auto flags = " " + cpu_field("flags") + " ";
   std::string found;
   for (const char* feature : {"avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16"})
-    if (flags.find(" " + std::string(feature) + " ") != std::string::npos) found += (found.empty() ? "" : " ") + std::string(feature);
+    if (flags.find(" " + std::string(feature) + " ") != std::string::npos)
+      found += (found.empty() ? "" : " ") + std::string(feature);
   return found.empty() ? "none of avx2, avx512, amx: float32 and bfloat16 will be slow" : found;
 }
 
@@ -44,9 +45,12 @@ std::string gibibytes(double bytes) {
 }
 
 Finding memory() {
-  const double total = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGE_SIZE));
+  const double total = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<double>(::sysconf(_SC_PAGE_SIZE));
   constexpr double kWanted = 6.0 * (1 << 30);
-  return {"memory", gibibytes(total), "the quickstart needs about 4 GiB; use a smaller optim.max_tokens_per_micro_batch", total >= kWanted};
+  return {"memory", gibibytes(total),
+          "the quickstart needs about 4 GiB; use a smaller optim.max_tokens_per_micro_batch",
+          total >= kWanted};
 }
 
 Finding disk() {
@@ -54,14 +58,17 @@ Finding disk() {
   ::statvfs(".", &status);
   const double free = static_cast<double>(status.f_bavail) * static_cast<double>(status.f_frsize);
   constexpr double kWanted = 3.0 * (1 << 30);
-  return {"free disk", gibibytes(free), "checkpoints of the quickstart take 3 GiB; free some space or set run.save_steps: 0", free >= kWanted};
+  return {"free disk", gibibytes(free),
+          "checkpoints of the quickstart take 3 GiB; free some space or set run.save_steps: 0",
+          free >= kWanted};
 }
 
 Finding cuda() {
   void* driver = ::dlopen("libcuda.so.1", RTLD_LAZY);
   if (driver == nullptr) return {"nccl", "no GPU driver; runs use the CPU and Gloo", "", true};
   void* library = ::dlopen("libmeed_cuda.so", RTLD_LAZY);
-  return {"nccl", library != nullptr ? "libmeed_cuda.so" : "a GPU is there, libmeed_cuda.so is not", "cmake --preset cuda && cmake --build build/cuda", library != nullptr};
+  return {"nccl", library != nullptr ? "libmeed_cuda.so" : "a GPU is there, libmeed_cuda.so is not",
+          "cmake --preset cuda && cmake --build build/cuda", library != nullptr};
 }
 
 Finding model(const std::string& name, const std::string& path) {
@@ -74,13 +81,23 @@ std::vector<Finding> examine() {
                                    {"libtorch", TORCH_VERSION, ""},
                                    {"processor", cpu_field("model name"), ""},
                                    {"features", cpu_features(), ""},
-                                   {"threads", std::to_string(at::get_num_threads()) + " of " + std::to_string(::sysconf(_SC_NPROCESSORS_ONLN)), ""},
-                                   memory(), disk(), {"gloo", "built in", ""}, cuda()};
+                                   {"threads",
+                                    std::to_string(at::get_num_threads()) + " of " +
+                                        std::to_string(::sysconf(_SC_NPROCESSORS_ONLN)),
+                                    ""},
+                                   memory(),
+                                   disk(),
+                                   {"gloo", "built in", ""},
+                                   cuda()};
   try {
     const auto env = LaunchEnv::from_environment();
-    findings.push_back({"launcher", env.launcher + ", " + std::to_string(env.world_size) + " process(es)", ""});
+    findings.push_back(
+        {"launcher", env.launcher + ", " + std::to_string(env.world_size) + " process(es)", ""});
   } catch (const std::exception& e) {
-    findings.push_back({"launcher", e.what(), "unset these variables, or start by torchrun --no-python --nproc-per-node N meed train ...", false});
+    findings.push_back({"launcher", e.what(),
+                        "unset these variables, or start by torchrun --no-python --nproc-per-node "
+                        "N meed train ...",
+                        false});
   }
   findings.push_back(model("model of the quickstart", ".deps/models/smollm2-135m-instruct.gguf"));
   findings.push_back(model("encoder", ".deps/models/all-minilm-l6-v2"));
@@ -96,15 +113,22 @@ void setup(CLI::App& app) {
     auto array = nlohmann::ordered_json::array();
     for (const auto& each : findings) {
       good = good && each.good;
-      array.push_back({{"name", each.name}, {"value", each.value}, {"ok", each.good}, {"mend", each.good ? "" : each.mend}});
-      if (!*json) std::printf("%-4s %-24s %s%s%s\n", each.good ? "ok" : "!!", each.name.c_str(), each.value.c_str(), each.good ? "" : "\n       to mend it: ", each.good ? "" : each.mend.c_str());
+      array.push_back({{"name", each.name},
+                       {"value", each.value},
+                       {"ok", each.good},
+                       {"mend", each.good ? "" : each.mend}});
+      if (!*json)
+        std::printf("%-4s %-24s %s%s%s\n", each.good ? "ok" : "!!", each.name.c_str(),
+                    each.value.c_str(),
+                    each.good ? "" : "\n       to mend it: ", each.good ? "" : each.mend.c_str());
     }
     if (*json) std::printf("%s\n", array.dump(2).c_str());
     if (!good) throw CLI::RuntimeError(1);
   });
 }
 
-const bool registered = add_command({"doctor", "Versions, processor, backends; what is missing and how to mend it", setup});
+const bool registered = add_command(
+    {"doctor", "Versions, processor, backends; what is missing and how to mend it", setup});
 
 }  // namespace
 }  // namespace meed::cli

@@ -19,7 +19,8 @@ struct Options {
   bool greedy = false, parse_special = false;
 };
 
-std::vector<int64_t> prompt_ids(const Row& row, const Options& options, const Tokenizer* tokenizer) {
+std::vector<int64_t> prompt_ids(const Row& row, const Options& options,
+                                const Tokenizer* tokenizer) {
   if (row.json.contains("ids")) {
     std::vector<int64_t> ids;
     for (const auto& id : row.json["ids"]) {
@@ -28,36 +29,50 @@ std::vector<int64_t> prompt_ids(const Row& row, const Options& options, const To
     }
     return ids;
   }
-  if (tokenizer == nullptr) throw DataError(row.where + ": the model has no tokenizer; give \"ids\"");
+  if (tokenizer == nullptr)
+    throw DataError(row.where + ": the model has no tokenizer; give \"ids\"");
   auto content = content_of(row, row.json.contains("messages") ? "messages" : "prompt");
-  if (content.empty()) throw DataError(row.where + ": expected \"prompt\", \"messages\" or \"ids\"");
-  if (!content.conversational && options.parse_special) return tokenizer->encode(content.text, {.parse_special = true, .add_special_tokens = true});
+  if (content.empty())
+    throw DataError(row.where + ": expected \"prompt\", \"messages\" or \"ids\"");
+  if (!content.conversational && options.parse_special)
+    return tokenizer->encode(content.text, {.parse_special = true, .add_special_tokens = true});
   return encode_prompt(*tokenizer, content);
 }
 
 nlohmann::ordered_json to_json(const Completion& completion) {
-  return {{"text", completion.text}, {"ids", completion.token_ids}, {"logprobs", completion.logprobs}, {"finish_reason", to_string(completion.finish_reason)}};
+  return {{"text", completion.text},
+          {"ids", completion.token_ids},
+          {"logprobs", completion.logprobs},
+          {"finish_reason", to_string(completion.finish_reason)}};
 }
 
 class Generator {
  public:
-  explicit Generator(const Options& options) : options_(options), model_(CausalLm::load(options.model, {.dtype = parse_dtype(options.dtype)})) {
+  explicit Generator(const Options& options)
+      : options_(options),
+        model_(CausalLm::load(options.model, {.dtype = parse_dtype(options.dtype)})) {
     try {
       tokenizer_ = Tokenizer::load(options.model);
     } catch (const DataError&) {
       if (!options.sampling.stop_strings.empty()) throw;  // rows with ids need none
     }
-    engine_ = RolloutEngine::create(*model_, tokenizer_.get(), {.max_batch_size = options.batch_size});
+    engine_ =
+        RolloutEngine::create(*model_, tokenizer_.get(), {.max_batch_size = options.batch_size});
   }
 
   std::vector<nlohmann::ordered_json> operator()(std::vector<Row>& rows) {
     std::vector<GenerationRequest> requests;
     for (const auto& row : rows) {
-      GenerationRequest request{.id = static_cast<int64_t>(requests.size()), .prompt_ids = prompt_ids(row, options_, tokenizer_.get()), .sampling = options_.sampling};
+      GenerationRequest request{.id = static_cast<int64_t>(requests.size()),
+                                .prompt_ids = prompt_ids(row, options_, tokenizer_.get()),
+                                .sampling = options_.sampling};
       if (options_.greedy) request.sampling.temperature = 0.0;
-      const auto seed = row.json.contains("seed") && row.json["seed"].is_number_integer() ? row.json["seed"].get<uint64_t>() : mix_seed({static_cast<uint64_t>(options_.seed), num_rows_});
+      const auto seed = row.json.contains("seed") && row.json["seed"].is_number_integer()
+                            ? row.json["seed"].get<uint64_t>()
+                            : mix_seed({static_cast<uint64_t>(options_.seed), num_rows_});
       ++num_rows_;
-      for (int64_t g = 0; g < options_.n; ++g) request.seeds.push_back(mix_seed({seed, static_cast<uint64_t>(g)}));
+      for (int64_t g = 0; g < options_.n; ++g)
+        request.seeds.push_back(mix_seed({seed, static_cast<uint64_t>(g)}));
       requests.push_back(std::move(request));
     }
     const auto finished = engine_->generate(std::move(requests));
@@ -65,7 +80,8 @@ class Generator {
     for (size_t i = 0; i < rows.size(); ++i) {
       auto result = std::move(rows[i].json);
       result["completions"] = nlohmann::ordered_json::array();
-      for (const auto& completion : finished[i].completions) result["completions"].push_back(to_json(completion));
+      for (const auto& completion : finished[i].completions)
+        result["completions"].push_back(to_json(completion));
       results.push_back(std::move(result));
     }
     return results;
@@ -82,20 +98,44 @@ class Generator {
 void setup(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("--model", options->model, "Hugging Face folder or .gguf file")->required();
-  app.add_option("--dtype", options->dtype, "What it computes in")->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
+  app.add_option("--dtype", options->dtype, "What it computes in")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
   auto& sampling = options->sampling;
-  app.add_option("--max-new-tokens", sampling.max_new_tokens, "Tokens of a completion at most")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--temperature", sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "0: all tokens")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "Nucleus sampling")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "Leave out tokens less likely than this times the likeliest")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app.add_option("--repetition-penalty", sampling.repetition_penalty, "Divides the score of tokens that stand already")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--n", options->n, "Completions of each row")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--seed", options->seed, "Seed; a row's own \"seed\" comes before it")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--stop", sampling.stop_strings, "A string that ends a completion; may be given again");
-  app.add_option("--batch-size", options->batch_size, "Sequences decoded at the same time")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--max-new-tokens", sampling.max_new_tokens, "Tokens of a completion at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--temperature", sampling.temperature, "0 is greedy")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--top-k", sampling.top_k, "0: all tokens")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--top-p", sampling.top_p, "Nucleus sampling")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--min-p", sampling.min_p,
+                 "Leave out tokens less likely than this times the likeliest")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", sampling.repetition_penalty,
+                 "Divides the score of tokens that stand already")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--n", options->n, "Completions of each row")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--seed", options->seed, "Seed; a row's own \"seed\" comes before it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--stop", sampling.stop_strings,
+                 "A string that ends a completion; may be given again");
+  app.add_option("--batch-size", options->batch_size, "Sequences decoded at the same time")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_flag("--greedy", options->greedy, "The likeliest token at every step");
-  app.add_flag("--parse-special", options->parse_special, "Special tokens written in a \"prompt\" count");
+  app.add_flag("--parse-special", options->parse_special,
+               "Special tokens written in a \"prompt\" count");
   options->rows.add_to(app);
   app.callback([options] {
     Generator generator(*options);
@@ -104,7 +144,8 @@ void setup(CLI::App& app) {
   });
 }
 
-const bool registered = add_command({"generate", "Completions of prompts and conversations", setup});
+const bool registered =
+    add_command({"generate", "Completions of prompts and conversations", setup});
 
 }  // namespace
 }  // namespace meed::cli

@@ -16,8 +16,11 @@
 namespace meed::cli {
 
 std::vector<NamedRegistry> registries() {
-  return {{"algorithms", &algorithms()}, {"rewards", &reward_functions()}, {"transforms", &reward_transforms()},
-          {"evaluations", &evaluations()}, {"tasks", &datasets()}};
+  return {{"algorithms", &algorithms()},
+          {"rewards", &reward_functions()},
+          {"transforms", &reward_transforms()},
+          {"evaluations", &evaluations()},
+          {"tasks", &datasets()}};
 }
 
 std::vector<std::pair<std::string, std::vector<FieldInfo>>> recipe_sections() {
@@ -36,29 +39,32 @@ struct Entry {
 
 /// Things that a recipe names by a value rather than by a `type`.
 std::vector<Entry> fixed_entries() {
-  return {{"losses", "sigmoid", "dpo: -log sigmoid of beta times the difference of log-ratios"},
-          {"losses", "hinge", "dpo: SLiC's hinge on the difference of log-ratios"},
-          {"losses", "ipo", "dpo: squared distance of the mean log-ratio difference to 1 / (2 beta)"},
-          {"losses", "grpo", "grpo: mean over completions of their token means"},
-          {"losses", "bnpo", "grpo: mean over the tokens of the batch"},
-          {"losses", "dr_grpo", "grpo: sum over tokens by completions times max_completion_length"},
-          {"losses", "dapo", "grpo: mean over the tokens of the whole update"},
-          {"losses", "bradley_terry", "reward_modelling: -log sigmoid of the reward difference less the margin"},
-          {"advantages", "group", "Reward less the group's mean, by the group's standard deviation"},
-          {"advantages", "batch", "Reward less the group's mean, by the batch's standard deviation"},
-          {"advantages", "none", "Reward less the group's mean"},
-          {"models", "llama", "Llama 2 and 3, SmolLM2"},
-          {"models", "mistral", "Mistral, with sliding-window attention"},
-          {"models", "qwen2", "Qwen2 and Qwen2.5"},
-          {"models", "qwen3", "Qwen3, with q/k norms"},
-          {"models", "gpt2", "GPT-2"},
-          {"models", "bert", "BERT encoders such as MiniLM"}};
+  return {
+      {"losses", "sigmoid", "dpo: -log sigmoid of beta times the difference of log-ratios"},
+      {"losses", "hinge", "dpo: SLiC's hinge on the difference of log-ratios"},
+      {"losses", "ipo", "dpo: squared distance of the mean log-ratio difference to 1 / (2 beta)"},
+      {"losses", "grpo", "grpo: mean over completions of their token means"},
+      {"losses", "bnpo", "grpo: mean over the tokens of the batch"},
+      {"losses", "dr_grpo", "grpo: sum over tokens by completions times max_completion_length"},
+      {"losses", "dapo", "grpo: mean over the tokens of the whole update"},
+      {"losses", "bradley_terry",
+       "reward_modelling: -log sigmoid of the reward difference less the margin"},
+      {"advantages", "group", "Reward less the group's mean, by the group's standard deviation"},
+      {"advantages", "batch", "Reward less the group's mean, by the batch's standard deviation"},
+      {"advantages", "none", "Reward less the group's mean"},
+      {"models", "llama", "Llama 2 and 3, SmolLM2"},
+      {"models", "mistral", "Mistral, with sliding-window attention"},
+      {"models", "qwen2", "Qwen2 and Qwen2.5"},
+      {"models", "qwen3", "Qwen3, with q/k norms"},
+      {"models", "gpt2", "GPT-2"},
+      {"models", "bert", "BERT encoders such as MiniLM"}};
 }
 
 std::vector<Entry> entries(const std::string& kind) {
   std::vector<Entry> found;
   for (const auto& [name, registry] : registries())
-    for (const auto& each : registry->names()) found.push_back({name, each, registry->info(each).help});
+    for (const auto& each : registry->names())
+      found.push_back({name, each, registry->info(each).help});
   for (auto& each : fixed_entries()) found.push_back(std::move(each));
   if (!kind.empty()) std::erase_if(found, [&](const Entry& each) { return each.kind != kind; });
   return found;
@@ -68,7 +74,8 @@ void setup_list(CLI::App& app) {
   auto kind = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   app.add_option("KIND", *kind, "What to list; all if absent")
-      ->check(CLI::IsMember({"algorithms", "rewards", "transforms", "losses", "advantages", "evaluations", "models", "tasks"}));
+      ->check(CLI::IsMember({"algorithms", "rewards", "transforms", "losses", "advantages",
+                             "evaluations", "models", "tasks"}));
   app.add_flag("--json", *json, "One JSON array");
   app.callback([kind, json] {
     auto array = nlohmann::ordered_json::array();
@@ -78,7 +85,8 @@ void setup_list(CLI::App& app) {
         array.push_back({{"kind", each.kind}, {"name", each.name}, {"help", each.help}});
         continue;
       }
-      if (kind->empty() && each.kind != last) std::printf("%s%s:\n", last.empty() ? "" : "\n", each.kind.c_str());
+      if (kind->empty() && each.kind != last)
+        std::printf("%s%s:\n", last.empty() ? "" : "\n", each.kind.c_str());
       last = each.kind;
       std::printf("%s%-20s %s\n", kind->empty() ? "  " : "", each.name.c_str(), each.help.c_str());
     }
@@ -89,18 +97,24 @@ void setup_list(CLI::App& app) {
 nlohmann::ordered_json to_json(const std::vector<FieldInfo>& fields) {
   auto array = nlohmann::ordered_json::array();
   for (const auto& field : fields)
-    array.push_back({{"key", field.name}, {"type", field.type}, {"default", field.default_value}, {"help", field.help}});
+    array.push_back({{"key", field.name},
+                     {"type", field.type},
+                     {"default", field.default_value},
+                     {"help", field.help}});
   return array;
 }
 
 void print_fields(const std::vector<FieldInfo>& fields) {
   for (const auto& field : fields)
-    std::printf("  %-30s %s, default %s\n      %s\n", field.name.c_str(), field.type.c_str(), field.default_value.c_str(), field.help.c_str());
+    std::printf("  %-30s %s, default %s\n      %s\n", field.name.c_str(), field.type.c_str(),
+                field.default_value.c_str(), field.help.c_str());
 }
 
-void print_markdown(const std::string& title, const std::string& help, const std::vector<FieldInfo>& fields) {
+void print_markdown(const std::string& title, const std::string& help,
+                    const std::vector<FieldInfo>& fields) {
   const auto cell = [](std::string text) {
-    for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) text.insert(at, "\\");
+    for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2)
+      text.insert(at, "\\");
     return text;
   };
   std::printf("### `%s`\n\n", title.c_str());
@@ -108,7 +122,8 @@ void print_markdown(const std::string& title, const std::string& help, const std
   if (fields.empty()) return;
   std::printf("| key | type | default | meaning |\n|---|---|---|---|\n");
   for (const auto& field : fields)
-    std::printf("| `%s` | %s | `%s` | %s |\n", field.name.c_str(), cell(field.type).c_str(), cell(field.default_value).c_str(), cell(field.help).c_str());
+    std::printf("| `%s` | %s | `%s` | %s |\n", field.name.c_str(), cell(field.type).c_str(),
+                cell(field.default_value).c_str(), cell(field.help).c_str());
   std::printf("\n");
 }
 
@@ -117,8 +132,10 @@ void describe_all() {
   for (const auto& [name, fields] : recipe_sections()) print_markdown(name, "", fields);
   for (const auto& [kind, registry] : registries()) {
     std::printf("## %s\n\n", kind.c_str());
-    if (const auto common = registry->common_fields(); !common.empty()) print_markdown("every one of " + kind, "", common);
-    for (const auto& name : registry->names()) print_markdown(name, registry->info(name).help, registry->info(name).fields());
+    if (const auto common = registry->common_fields(); !common.empty())
+      print_markdown("every one of " + kind, "", common);
+    for (const auto& name : registry->names())
+      print_markdown(name, registry->info(name).help, registry->info(name).fields());
   }
 }
 
@@ -137,7 +154,10 @@ void describe(const std::string& name, bool json) {
     if (!registry->has(name)) continue;
     auto fields = registry->info(name).fields();
     for (auto& field : registry->common_fields()) fields.push_back(std::move(field));
-    found.push_back({{"name", name}, {"kind", kind}, {"help", registry->info(name).help}, {"keys", to_json(fields)}});
+    found.push_back({{"name", name},
+                     {"kind", kind},
+                     {"help", registry->info(name).help},
+                     {"keys", to_json(fields)}});
     if (json) continue;
     std::printf("%s (%s): %s\n", name.c_str(), kind.c_str(), registry->info(name).help.c_str());
     print_fields(fields);
@@ -145,14 +165,20 @@ void describe(const std::string& name, bool json) {
   for (const auto& each : fixed_entries()) {
     known.push_back(each.name);
     if (each.name != name) continue;
-    found.push_back({{"name", name}, {"kind", each.kind}, {"help", each.help}, {"keys", nlohmann::ordered_json::array()}});
+    found.push_back({{"name", name},
+                     {"kind", each.kind},
+                     {"help", each.help},
+                     {"keys", nlohmann::ordered_json::array()}});
     if (!json) std::printf("%s (%s): %s\n", name.c_str(), each.kind.c_str(), each.help.c_str());
   }
   if (found.empty()) {
     const auto nearest = nearest_name(name, known);
-    throw ConfigError("describe: nothing is named \"" + name + "\"" + (nearest.empty() ? "; see meed list" : "; did you mean \"" + nearest + "\"?"));
+    throw ConfigError(
+        "describe: nothing is named \"" + name + "\"" +
+        (nearest.empty() ? "; see meed list" : "; did you mean \"" + nearest + "\"?"));
   }
-  if (json) std::printf("%s\n", found.size() == 1 ? found[0].dump(2).c_str() : found.dump(2).c_str());
+  if (json)
+    std::printf("%s\n", found.size() == 1 ? found[0].dump(2).c_str() : found.dump(2).c_str());
 }
 
 void setup_describe(CLI::App& app) {
@@ -170,7 +196,8 @@ void setup_describe(CLI::App& app) {
 }
 
 const bool list_registered = add_command({"list", "What is registered", setup_list});
-const bool describe_registered = add_command({"describe", "Keys, types, defaults and help of a registered name", setup_describe});
+const bool describe_registered = add_command(
+    {"describe", "Keys, types, defaults and help of a registered name", setup_describe});
 
 }  // namespace
 }  // namespace meed::cli

@@ -17,8 +17,10 @@ struct Options {
 void setup(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("CONFIG", options->config, "Recipe (YAML)")->required();
-  app.add_option("overrides", options->overrides, "Settings key=value, such as optim.learning_rate=1e-5 or rewards[0].weight=2");
-  app.add_flag("--resume", options->resume, "Go on from the newest good checkpoint in run.output_dir");
+  app.add_option("overrides", options->overrides,
+                 "Settings key=value, such as optim.learning_rate=1e-5 or rewards[0].weight=2");
+  app.add_flag("--resume", options->resume,
+               "Go on from the newest good checkpoint in run.output_dir");
   app.add_flag("--dry-run", options->dry_run, "Print the resolved recipe and stop");
   app.callback([options] {
     const auto recipe = Recipe::load(options->config, options->overrides);

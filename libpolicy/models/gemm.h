@@ -14,8 +14,8 @@ void sgemm_nt(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, cons
 void sgemm_tn(int64_t M, int64_t N, int64_t K, const float* A, int64_t lda, const float* B,
               int64_t ldb, float beta, float* C, int64_t ldc);
 
-/// While it lives, products of this thread use this thread alone: small ones called from a parallel region, where waking the others
-/// costs more than the product.
+/// While it lives, products of this thread use this thread alone: small ones called from a parallel
+/// region, where waking the others costs more than the product.
 class SerialGemm {
  public:
   SerialGemm();

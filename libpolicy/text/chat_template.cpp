@@ -29,7 +29,8 @@ Json to_json(const Message& message) {
   return {{"role", message.role}, {"content", message.content}};
 }
 
-/// Joins neighbours of one kind: the tokenizer cares where template text begins, not how it was put together.
+/// Joins neighbours of one kind: the tokenizer cares where template text begins, not how it was put
+/// together.
 void append(std::vector<Tokenizer::Piece>& pieces, std::string text, bool trusted) {
   if (text.empty()) return;
   if (!pieces.empty() && pieces.back().trusted == trusted)
@@ -45,7 +46,8 @@ struct ChatTemplate::Impl {
   jinja::program program;
 };
 
-ChatTemplate::ChatTemplate(const std::string& jinja_source, const std::string& bos_token, const std::string& eos_token)
+ChatTemplate::ChatTemplate(const std::string& jinja_source, const std::string& bos_token,
+                           const std::string& eos_token)
     : impl_(std::make_unique<Impl>()) {
   impl_->source = jinja_source;
   impl_->bos_token = bos_token;
@@ -63,13 +65,19 @@ ChatTemplate::~ChatTemplate() = default;
 
 const std::string& ChatTemplate::source() const { return impl_->source; }
 
-std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> messages, bool add_generation_prompt,
+std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> messages,
+                                                   bool add_generation_prompt,
                                                    const std::string& tools_json) const {
   Json untrusted = {{"messages", Json::array()}};
   for (const auto& message : messages) untrusted["messages"].push_back(to_json(message));
-  if (!tools_json.empty()) untrusted["tools"] = Json::parse(tools_json, nullptr, /*allow_exceptions=*/false);
-  const Json trusted = {{"bos_token", impl_->bos_token}, {"eos_token", impl_->eos_token}, {"add_generation_prompt", add_generation_prompt}};
-  const auto text = [](const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); };
+  if (!tools_json.empty())
+    untrusted["tools"] = Json::parse(tools_json, nullptr, /*allow_exceptions=*/false);
+  const Json trusted = {{"bos_token", impl_->bos_token},
+                        {"eos_token", impl_->eos_token},
+                        {"add_generation_prompt", add_generation_prompt}};
+  const auto text = [](const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
   std::vector<Tokenizer::Piece> pieces;
   try {
     jinja::context context(impl_->source);
@@ -89,7 +97,9 @@ namespace {
 const ChatTemplate& template_of(const Tokenizer& tokenizer) {
   const auto* chat_template = tokenizer.chat_template();
   if (chat_template == nullptr)
-    throw DataError("the row is a conversation, but the model has no chat template; use plain texts, or a model with one");
+    throw DataError(
+        "the row is a conversation, but the model has no chat template; use plain texts, or a "
+        "model with one");
   return *chat_template;
 }
 
@@ -104,17 +114,20 @@ void append_eos(const Tokenizer& tokenizer, std::vector<int64_t>& ids) {
 
 }  // namespace
 
-std::vector<int64_t> encode_messages(const Tokenizer& tokenizer, std::span<const Message> messages, bool add_generation_prompt) {
+std::vector<int64_t> encode_messages(const Tokenizer& tokenizer, std::span<const Message> messages,
+                                     bool add_generation_prompt) {
   const auto pieces = template_of(tokenizer).render(messages, add_generation_prompt);
   return tokenizer.encode(pieces);
 }
 
 std::vector<int64_t> encode_prompt(const Tokenizer& tokenizer, const Content& prompt) {
-  if (prompt.conversational) return encode_messages(tokenizer, prompt.messages, /*add_generation_prompt=*/true);
+  if (prompt.conversational)
+    return encode_messages(tokenizer, prompt.messages, /*add_generation_prompt=*/true);
   return tokenizer.encode(prompt.text, {.parse_special = false, .add_special_tokens = true});
 }
 
-EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt, const Content& completion, bool add_eos) {
+EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt,
+                        const Content& completion, bool add_eos) {
   EncodedPair pair;
   if (completion.conversational) {
     auto messages = prompt.messages;
@@ -122,25 +135,35 @@ EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt, const
     std::vector<Message> before = messages;
     messages.insert(messages.end(), completion.messages.begin(), completion.messages.end());
     if (before.empty() && messages.size() > 1) before.assign(messages.begin(), messages.end() - 1);
-    if (!before.empty()) pair.prompt_ids = encode_messages(tokenizer, before, /*add_generation_prompt=*/true);
+    if (!before.empty())
+      pair.prompt_ids = encode_messages(tokenizer, before, /*add_generation_prompt=*/true);
     auto whole = encode_messages(tokenizer, messages, /*add_generation_prompt=*/false);
-    // Some templates write a past answer otherwise than one to come; then the two share less than the prompt.
+    // Some templates write a past answer otherwise than one to come; then the two share less than
+    // the prompt.
     if (!starts_with(whole, pair.prompt_ids)) {
-      pair.prompt_ids = before.empty() ? std::vector<int64_t>{} : encode_messages(tokenizer, before, /*add_generation_prompt=*/false);
+      pair.prompt_ids = before.empty()
+                            ? std::vector<int64_t>{}
+                            : encode_messages(tokenizer, before, /*add_generation_prompt=*/false);
       if (!starts_with(whole, pair.prompt_ids))
-        throw DataError("chat template: a conversation does not begin with its own prompt; give the row as plain text");
+        throw DataError(
+            "chat template: a conversation does not begin with its own prompt; give the row as "
+            "plain text");
     }
-    pair.completion_ids.assign(whole.begin() + static_cast<std::ptrdiff_t>(pair.prompt_ids.size()), whole.end());
+    pair.completion_ids.assign(whole.begin() + static_cast<std::ptrdiff_t>(pair.prompt_ids.size()),
+                               whole.end());
     return pair;
   }
   pair.prompt_ids = prompt.empty() ? std::vector<int64_t>{} : encode_prompt(tokenizer, prompt);
   if (prompt.conversational) {
     pair.completion_ids = tokenizer.encode(completion.text);
   } else {
-    // As TRL: the whole is tokenised as one; where that moves the border inside the prompt, the parts are tokenised apart.
-    auto whole = tokenizer.encode(prompt.text + completion.text, {.parse_special = false, .add_special_tokens = true});
+    // As TRL: the whole is tokenised as one; where that moves the border inside the prompt, the
+    // parts are tokenised apart.
+    auto whole = tokenizer.encode(prompt.text + completion.text,
+                                  {.parse_special = false, .add_special_tokens = true});
     if (starts_with(whole, pair.prompt_ids))
-      pair.completion_ids.assign(whole.begin() + static_cast<std::ptrdiff_t>(pair.prompt_ids.size()), whole.end());
+      pair.completion_ids.assign(
+          whole.begin() + static_cast<std::ptrdiff_t>(pair.prompt_ids.size()), whole.end());
     else
       pair.completion_ids = tokenizer.encode(completion.text);
   }
@@ -149,7 +172,8 @@ EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt, const
 }
 
 std::vector<int64_t> encode_text(const Tokenizer& tokenizer, const Content& text, bool add_eos) {
-  if (text.conversational) return encode_messages(tokenizer, text.messages, /*add_generation_prompt=*/false);
+  if (text.conversational)
+    return encode_messages(tokenizer, text.messages, /*add_generation_prompt=*/false);
   auto ids = tokenizer.encode(text.text, {.parse_special = false, .add_special_tokens = true});
   if (add_eos) append_eos(tokenizer, ids);
   return ids;

@@ -46,7 +46,8 @@ std::string problem_of(const std::string& yaml) {
 }
 
 TEST(Config, ReadsEveryKindOfField) {
-  const auto outer = read("path: a\nrate: 1e-5\nlimit: null\nkind: cosine\nnames: [x, y]\ninner: {steps: 7}\n");
+  const auto outer =
+      read("path: a\nrate: 1e-5\nlimit: null\nkind: cosine\nnames: [x, y]\ninner: {steps: 7}\n");
   EXPECT_EQ(outer.path, "a");
   EXPECT_DOUBLE_EQ(outer.rate, 1e-5);
   EXPECT_FALSE(outer.limit.has_value());
@@ -56,13 +57,14 @@ TEST(Config, ReadsEveryKindOfField) {
 }
 
 TEST(Config, ReportsEveryMistakeAtOnceWithItsPlace) {
-  EXPECT_EQ(problem_of("rate: -2\nkind: lineer\ninner:\n  step: 4\n  steps: many\nlimt: 3\n"),
-            "r.yaml:1:1: <recipe>: missing key \"path\"\n"
-            "r.yaml:2:7: kind: expected one of linear, cosine; got \"lineer\"; did you mean \"linear\"?\n"
-            "r.yaml:5:10: inner.steps: expected an integer, got \"many\"\n"
-            "r.yaml:4:9: inner.step: unknown key; did you mean \"steps\"?\n"
-            "r.yaml:1:7: rate: must be positive, got -2\n"
-            "r.yaml:6:7: limt: unknown key; did you mean \"limit\"?");
+  EXPECT_EQ(
+      problem_of("rate: -2\nkind: lineer\ninner:\n  step: 4\n  steps: many\nlimt: 3\n"),
+      "r.yaml:1:1: <recipe>: missing key \"path\"\n"
+      "r.yaml:2:7: kind: expected one of linear, cosine; got \"lineer\"; did you mean \"linear\"?\n"
+      "r.yaml:5:10: inner.steps: expected an integer, got \"many\"\n"
+      "r.yaml:4:9: inner.step: unknown key; did you mean \"steps\"?\n"
+      "r.yaml:1:7: rate: must be positive, got -2\n"
+      "r.yaml:6:7: limt: unknown key; did you mean \"limit\"?");
 }
 
 TEST(Config, OverridesWinAndSayWhereTheyCameFrom) {
@@ -132,12 +134,14 @@ TEST(Registry, ChecksOwnAndCommonKeys) {
   const auto good = ConfigNode::parse_string("{type: small, steps: 2, weight: 0.5}", "r.yaml");
   EXPECT_TRUE(things().check(good).empty());
   EXPECT_DOUBLE_EQ(things().read_common<Weighted>(good).weight, 0.5);
-  const auto bad = things().check(ConfigNode::parse_string("{type: small, stps: 2, weight: x}", "r.yaml"));
+  const auto bad =
+      things().check(ConfigNode::parse_string("{type: small, stps: 2, weight: x}", "r.yaml"));
   ASSERT_EQ(bad.size(), 2u);
   EXPECT_EQ(bad[0], "r.yaml:1:21: stps: unknown key; did you mean \"steps\"?");
   const auto unknown = things().check(ConfigNode::parse_string("{type: smal}", "r.yaml"));
   ASSERT_EQ(unknown.size(), 1u);
-  EXPECT_EQ(unknown[0], "r.yaml:1:8: type: unknown thing \"smal\"; did you mean \"small\"? (known: small)");
+  EXPECT_EQ(unknown[0],
+            "r.yaml:1:8: type: unknown thing \"smal\"; did you mean \"small\"? (known: small)");
 }
 
 }  // namespace

@@ -21,14 +21,20 @@ class NoMetrics final : public MetricsWriter {
 
 class Data : public ::testing::Test {
  protected:
-  Data() : folder_(std::filesystem::temp_directory_path() / ("meed-data-" + std::to_string(::getpid()))) { std::filesystem::create_directories(folder_); }
+  Data()
+      : folder_(std::filesystem::temp_directory_path() /
+                ("meed-data-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(folder_);
+  }
   ~Data() override { std::filesystem::remove_all(folder_); }
 
   std::string write(const std::string& name, const std::string& text) {
     std::ofstream(folder_ / name, std::ios::binary) << text;
     return (folder_ / name).string();
   }
-  std::unique_ptr<Dataset> make(const std::string& yaml) { return datasets().create(ConfigNode::parse_string(yaml), context_); }
+  std::unique_ptr<Dataset> make(const std::string& yaml) {
+    return datasets().create(ConfigNode::parse_string(yaml), context_);
+  }
   std::unique_ptr<Dataset> jsonl(const std::string& text, const std::string& more = "") {
     return make("{type: jsonl, path: " + write("rows.jsonl", text) + more + "}");
   }
@@ -64,9 +70,12 @@ TEST_F(Data, ReadsTrlFormats) {
 }
 
 TEST_F(Data, SplitsImplicitPrompts) {
-  const auto data = jsonl("{\"chosen\": \"The sky is blue.\", \"rejected\": \"The sky is green.\"}\n"
-                          "{\"chosen\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\"}],"
-                          " \"rejected\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}");
+  const auto data = jsonl(
+      "{\"chosen\": \"The sky is blue.\", \"rejected\": \"The sky is green.\"}\n"
+      "{\"chosen\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", "
+      "\"content\": \"a\"}],"
+      " \"rejected\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", "
+      "\"content\": \"b\"}]}");
   EXPECT_EQ(data->get(0).prompt.text, "The sky is");
   EXPECT_EQ(data->get(0).chosen.text, " blue.");
   EXPECT_EQ(data->get(1).prompt.messages.size(), 1u);
@@ -74,22 +83,30 @@ TEST_F(Data, SplitsImplicitPrompts) {
 }
 
 TEST_F(Data, ReadsDialogues) {
-  const auto data = jsonl("{\"chosen\": \"\\n\\nHuman: hi\\n\\nAssistant: yes\", \"rejected\": \"\\n\\nHuman: hi\\n\\nAssistant: no\"}", ", dialogue: hh");
+  const auto data = jsonl(
+      "{\"chosen\": \"\\n\\nHuman: hi\\n\\nAssistant: yes\", \"rejected\": \"\\n\\nHuman: "
+      "hi\\n\\nAssistant: no\"}",
+      ", dialogue: hh");
   EXPECT_EQ(data->get(0).prompt.messages.at(0).role, "user");
   EXPECT_EQ(data->get(0).chosen.messages.at(0).content, "yes");
 }
 
 TEST_F(Data, SaysWhereARowIsBad) {
-  EXPECT_EQ(problem("{\"prompt\": \"a\"}\n{\"prompt\": \n"), "rows.jsonl:2: not valid JSON (or not valid UTF-8)");
+  EXPECT_EQ(problem("{\"prompt\": \"a\"}\n{\"prompt\": \n"),
+            "rows.jsonl:2: not valid JSON (or not valid UTF-8)");
   EXPECT_EQ(problem("[1]"), "rows.jsonl[0]: expected a JSON object, got number");
-  EXPECT_EQ(problem("{\"prompt\": \"a\", \"chosen\": \"b\"}"), "rows.jsonl:1: \"rejected\" is missing or empty");
-  EXPECT_EQ(problem("{\"prompt\": 3}"), "rows.jsonl:1: \"prompt\": expected a string or a list of messages, got number");
-  EXPECT_EQ(problem("{\"q\": \"a\"}", ", columns: {prompt: question}"), "rows.jsonl:1: \"question\" is missing (columns: prompt)");
+  EXPECT_EQ(problem("{\"prompt\": \"a\", \"chosen\": \"b\"}"),
+            "rows.jsonl:1: \"rejected\" is missing or empty");
+  EXPECT_EQ(problem("{\"prompt\": 3}"),
+            "rows.jsonl:1: \"prompt\": expected a string or a list of messages, got number");
+  EXPECT_EQ(problem("{\"q\": \"a\"}", ", columns: {prompt: question}"),
+            "rows.jsonl:1: \"question\" is missing (columns: prompt)");
   EXPECT_EQ(problem("  \n"), "rows.jsonl: the file is empty");
 }
 
 TEST_F(Data, SkipsAndCountsBadRowsWhenAsked) {
-  const auto data = jsonl("{\"prompt\": \"a\"}\n{broken\n{\"prompt\": \"b\"}\n", ", on_bad_row: skip");
+  const auto data =
+      jsonl("{\"prompt\": \"a\"}\n{broken\n{\"prompt\": \"b\"}\n", ", on_bad_row: skip");
   EXPECT_EQ(data->size(), 2);
   EXPECT_EQ(data->num_skipped(), 1);
 }
@@ -97,29 +114,41 @@ TEST_F(Data, SkipsAndCountsBadRowsWhenAsked) {
 TEST_F(Data, PairsRightWithWrongAndKeepsQuestionsApart) {
   std::string text;
   for (int i = 0; i < 40; ++i)
-    text += "{\"question\": \"q" + std::to_string(i) + "\", \"a\": {\"solution\": \"r\", \"is_correct\": true}, \"b\": {\"solution\": \"w\", \"is_correct\": false}}\n";
-  const std::string keys = ", columns: {prompt: question}, pairs: right_wrong, group_column: question, eval_fraction: 0.3, split: ";
+    text += "{\"question\": \"q" + std::to_string(i) +
+            "\", \"a\": {\"solution\": \"r\", \"is_correct\": true}, \"b\": {\"solution\": \"w\", "
+            "\"is_correct\": false}}\n";
+  const std::string keys =
+      ", columns: {prompt: question}, pairs: right_wrong, group_column: question, eval_fraction: "
+      "0.3, split: ";
   const auto train = jsonl(text, keys + "train"), eval = jsonl(text, keys + "eval");
   EXPECT_EQ(train->size() + eval->size(), 40);
   std::set<std::string> questions;
   for (int64_t i = 0; i < train->size(); ++i) questions.insert(train->get(i).prompt.text);
-  for (int64_t i = 0; i < eval->size(); ++i) EXPECT_EQ(questions.count(eval->get(i).prompt.text), 0u);
+  for (int64_t i = 0; i < eval->size(); ++i)
+    EXPECT_EQ(questions.count(eval->get(i).prompt.text), 0u);
   EXPECT_EQ(train->get(0).chosen.text, "r");
 }
 
 TEST_F(Data, MutatedFilesNeverCrash) {
-  const std::string good = "{\"prompt\": [{\"role\": \"user\", \"content\": \"hi\"}], \"completions\": [\"s\"], \"labels\": [true]}\n{\"chosen\": \"a\", \"rejected\": \"b\"}\n";
+  const std::string good =
+      "{\"prompt\": [{\"role\": \"user\", \"content\": \"hi\"}], \"completions\": [\"s\"], "
+      "\"labels\": [true]}\n{\"chosen\": \"a\", \"rejected\": \"b\"}\n";
   RandomStream random(7);
   for (int i = 0; i < 2000; ++i) {
     auto text = good;
-    for (int64_t k = random.next_int(1, 4); k > 0; --k) text[static_cast<size_t>(random.next_int(0, static_cast<int64_t>(text.size()) - 1))] = static_cast<char>(random.next_int(0, 255));
+    for (int64_t k = random.next_int(1, 4); k > 0; --k)
+      text[static_cast<size_t>(random.next_int(0, static_cast<int64_t>(text.size()) - 1))] =
+          static_cast<char>(random.next_int(0, 255));
     problem(text);
   }
 }
 
 TEST_F(Data, ArithmeticSplitsNeverMeetAndAnswersAreRight) {
-  const std::string keys = "{type: arithmetic, num_rows: 300, kinds: [addition, subtraction, multiplication, comparison, two_steps, sequence, digit_sum], max_difficulty: 4, split: ";
-  const auto train = make(keys + "train}"), eval = make(keys + "eval}"), again = make(keys + "train}");
+  const std::string keys =
+      "{type: arithmetic, num_rows: 300, kinds: [addition, subtraction, multiplication, "
+      "comparison, two_steps, sequence, digit_sum], max_difficulty: 4, split: ";
+  const auto train = make(keys + "train}"), eval = make(keys + "eval}"),
+             again = make(keys + "train}");
   std::set<std::string> questions;
   for (int64_t i = 0; i < 300; ++i) {
     const auto example = train->get(i);
@@ -127,7 +156,8 @@ TEST_F(Data, ArithmeticSplitsNeverMeetAndAnswersAreRight) {
     EXPECT_EQ(example.extra.at("question"), again->get(i).extra.at("question"));
     EXPECT_EQ(example.completion.messages.at(0).content, "#### " + example.extra.at("answer"));
   }
-  for (int64_t i = 0; i < 300; ++i) EXPECT_EQ(questions.count(eval->get(i).extra.at("question")), 0u);
+  for (int64_t i = 0; i < 300; ++i)
+    EXPECT_EQ(questions.count(eval->get(i).extra.at("question")), 0u);
 }
 
 TEST(Sampler, EpochsArePermutationsAndThePositionIsTheWholeState) {

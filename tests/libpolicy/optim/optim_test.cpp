@@ -12,14 +12,17 @@ namespace meed {
 namespace {
 
 const nlohmann::json& golden() {
-  static const auto json = nlohmann::json::parse(std::ifstream(MEED_SOURCE_DIR "/tests/golden/losses.json"));
+  static const auto json =
+      nlohmann::json::parse(std::ifstream(MEED_SOURCE_DIR "/tests/golden/losses.json"));
   return json;
 }
 
 TEST(LrSchedule, EqualsTransformers) {
   for (const auto& [type, rates] : golden()["schedules"].items()) {
     const LrSchedule schedule(type, 2.0, 3, 10);
-    for (size_t step = 0; step < rates.size(); ++step) EXPECT_NEAR(schedule.at(static_cast<int64_t>(step)), rates[step].get<double>(), 1e-9) << type << step;
+    for (size_t step = 0; step < rates.size(); ++step)
+      EXPECT_NEAR(schedule.at(static_cast<int64_t>(step)), rates[step].get<double>(), 1e-9)
+          << type << step;
   }
 }
 

@@ -17,7 +17,8 @@ class NoMetrics final : public MetricsWriter {
 
 class Rewards : public ::testing::Test {
  protected:
-  PipelineScores score(const std::string& yaml, const std::vector<std::string>& texts, const std::string& answer = "12") {
+  PipelineScores score(const std::string& yaml, const std::vector<std::string>& texts,
+                       const std::string& answer = "12") {
     RolloutGroup group;
     group.example.extra["answer"] = answer;
     for (const auto& text : texts) {
@@ -39,18 +40,29 @@ class Rewards : public ::testing::Test {
 };
 
 TEST_F(Rewards, MathAnswerCountsOnlyTheRightNumber) {
-  EXPECT_EQ(values(score("[{type: math_answer}]", {"#### 12", "so it is 12.", "13", "", "\xff\xfe"}).rewards_PG), (std::vector<double>{1, 1, 0, 0, 0}));
-  EXPECT_EQ(values(score("[{type: math_answer}]", {"#### 72"}, "48/2 = 24, 48+24 = 72\n#### 72").rewards_PG), (std::vector<double>{1}));
+  EXPECT_EQ(values(score("[{type: math_answer}]", {"#### 12", "so it is 12.", "13", "", "\xff\xfe"})
+                       .rewards_PG),
+            (std::vector<double>{1, 1, 0, 0, 0}));
+  EXPECT_EQ(
+      values(
+          score("[{type: math_answer}]", {"#### 72"}, "48/2 = 24, 48+24 = 72\n#### 72").rewards_PG),
+      (std::vector<double>{1}));
 }
 
 TEST_F(Rewards, MathAnswerInTheAskedFormOnly) {
   const std::string yaml = "[{type: math_answer, require_format: \"#### (-?[0-9]+)\"}]";
-  EXPECT_EQ(values(score(yaml, {"#### 12", " #### 12\n", "12", "#### 12 apples", "#### 12\n#### 12", "#### 13"}).rewards_PG), (std::vector<double>{1, 1, 0, 0, 0, 0}));
+  EXPECT_EQ(values(score(yaml, {"#### 12", " #### 12\n", "12", "#### 12 apples", "#### 12\n#### 12",
+                                "#### 13"})
+                       .rewards_PG),
+            (std::vector<double>{1, 1, 0, 0, 0, 0}));
 }
 
 TEST_F(Rewards, WeightsTransformsAndNamesCombine) {
-  const auto scores = score("[{type: math_answer, weight: 2}, {type: length_penalty, name: long, free_tokens: 2, scale_tokens: 1, weight: 0.5,"
-                            " transforms: [{type: clip, min: -1, max: 0}]}, {type: format, pattern: \"[0-9]+\"}]", {"12", "a 12 b"});
+  const auto scores = score(
+      "[{type: math_answer, weight: 2}, {type: length_penalty, name: long, free_tokens: 2, "
+      "scale_tokens: 1, weight: 0.5,"
+      " transforms: [{type: clip, min: -1, max: 0}]}, {type: format, pattern: \"[0-9]+\"}]",
+      {"12", "a 12 b"});
   EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{3.0, 1.5}));
   EXPECT_EQ(values(scores.components.at("long")), (std::vector<double>{0, -4}));
   EXPECT_EQ(values(scores.transformed.at("long")), (std::vector<double>{0, -1}));
