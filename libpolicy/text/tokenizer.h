@@ -43,7 +43,7 @@ class Tokenizer {
   virtual std::string token_bytes(int64_t id) const = 0;
   /// As token_bytes; `first`: the text is still empty, so a word's leading space is left out where
   /// decode() leaves it out.
-  virtual std::string stream_bytes(int64_t id, bool first) const = 0;
+  virtual std::string stream_bytes(int64_t id, bool /*first*/) const { return token_bytes(id); }
 
   virtual int64_t vocab_size() const = 0;  ///< largest id + 1
   virtual std::optional<int64_t> token_to_id(std::string_view token) const = 0;
