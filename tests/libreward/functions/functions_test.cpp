@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/metrics.h"
 #include "libpolicy/distributed/communicator.h"
 #include "libreward/reward_pipeline.h"
 
