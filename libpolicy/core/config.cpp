@@ -677,7 +677,7 @@ class Describer final : public FieldVisitor {
  private:
   static std::string resolved(const ConfigNode& node, const ComponentRegistry& registry) {
     std::string all = "{type: " + registry.name_of(node);
-    for (const auto& each : registry.info(registry.name_of(node)).resolve(node))
+    for (const auto& each : registry.resolve(node))
       all += ", " + each.name + ": " + each.default_value;
     return all + "}";
   }

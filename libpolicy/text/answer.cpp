@@ -121,12 +121,13 @@ std::optional<double> last_number(std::string_view text) {
   size_t end = text.size();
   while (end > 0 && !is_digit(text[end - 1])) --end;
   if (end == 0) return std::nullopt;
+  // Walks back over digits and what may stand between two of them.
+  const auto is_inner = [&](size_t at) {
+    constexpr std::string_view kInner = ".,/eE";
+    return at > 0 && kInner.find(text[at]) != std::string_view::npos && is_digit(text[at - 1]) && is_digit(text[at + 1]);
+  };
   size_t begin = end;
-  while (begin > 0 &&
-         (is_digit(text[begin - 1]) ||
-          ((text[begin - 1] == '.' || text[begin - 1] == ',' || text[begin - 1] == '/') &&
-           begin > 1 && is_digit(text[begin - 2]))))
-    --begin;
+  while (begin > 0 && (is_digit(text[begin - 1]) || (begin < end && is_inner(begin - 1)))) --begin;
   // A sign counts where it does not join two words or numbers.
   const auto joins = [&](size_t at) {
     return at > 0 &&
