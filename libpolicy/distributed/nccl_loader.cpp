@@ -13,7 +13,7 @@ std::unique_ptr<Communicator> create_nccl_communicator(const LaunchEnv& env, at:
   void* library = ::dlopen("libmeed_cuda.so", RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr)
     throw ConfigError(
-        std::string("run.backend: nccl needs libmeed_cuda.so (cmake --preset cuda) and a GPU: ") +
+        std::string("run.backend: nccl needs a GPU and the library libmeed_cuda.so, which this build does not make; use gloo: ") +
         ::dlerror());
   const auto factory = reinterpret_cast<Factory>(::dlsym(library, "meed_create_nccl_communicator"));
   if (factory == nullptr)
