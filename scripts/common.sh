@@ -11,7 +11,10 @@ build() {
   say "configuring"
   (cd "$root" && cmake --preset release -DMEED_DEPS_DIR="$deps" >/dev/null) || die "cmake failed; see above"
   say "building: ${*:-everything}"
-  cmake --build "$root/build/release" --parallel "$(nproc)" ${1:+--target "$@"} | grep -E 'FAILED|error|warning:|ninja: (error|no work)' >&2
-  [ "${PIPESTATUS[0]}" -eq 0 ] || die "the build failed"
+  local log=$root/build/release/build.log
+  cmake --build "$root/build/release" --parallel "$(nproc)" ${1:+--target "$@"} >"$log" 2>&1 || {
+    grep -E -A 12 'FAILED|error:|ninja: error' "$log" | head -60 >&2
+    die "the build failed; all of its output is in $log"
+  }
   say "built"
 }

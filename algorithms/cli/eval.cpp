@@ -13,13 +13,6 @@
 namespace meed::cli {
 namespace {
 
-/// Evaluations report by value, not through a run's recorder.
-class NoMetrics final : public MetricsWriter {
- public:
-  void record(const std::string&, double, Reduce, double) override {}
-  void flush(int64_t) override {}
-};
-
 void print_table(const std::vector<EvaluationResult>& results) {
   size_t model_width = 5, metric_width = 6;
   for (const auto& each : results) {
@@ -38,7 +31,7 @@ void evaluate(const std::string& config, const std::vector<std::string>& overrid
   const auto recipe = EvaluationRecipe::load(config, overrides);
   if (recipe.models.empty()) throw ConfigError(config + ": models: name at least one model");
   const auto comm = Communicator::create({}, at::kCPU, "single");
-  NoMetrics metrics;
+  NullMetrics metrics;
   RunContext context{.comm = *comm,
                      .metrics = metrics,
                      .device = at::kCPU,

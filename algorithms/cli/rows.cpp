@@ -9,26 +9,25 @@
 namespace meed::cli {
 namespace {
 
-struct Streams {
-  std::ifstream file_in;
-  std::ofstream file_out;
-  std::istream* in = &std::cin;
-  std::ostream* out = &std::cout;
-  std::string input_name = "<stdin>";
-
-  explicit Streams(const RowOptions& options) {
-    if (options.input != "-") {
-      file_in.open(options.input, std::ios::binary);
-      if (!file_in) throw DataError(options.input + ": cannot open for reading");
-      in = &file_in;
-      input_name = options.input;
-    }
-    if (options.output != "-") {
-      file_out.open(options.output, std::ios::binary | std::ios::trunc);
-      if (!file_out) throw DataError(options.output + ": cannot open for writing");
-      out = &file_out;
-    }
+class Output {
+ public:
+  explicit Output(const RowOptions& options) : name_(options.output) {
+    if (name_ == "-") return;
+    file_.open(name_, std::ios::binary | std::ios::trunc);
+    if (!file_) throw DataError(name_ + ": cannot open for writing");
   }
+
+  void write(const std::vector<nlohmann::ordered_json>& rows) {
+    auto& out = name_ == "-" ? std::cout : static_cast<std::ostream&>(file_);
+    for (const auto& row : rows)
+      out << row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    out.flush();
+    if (!out) throw DataError(name_ + ": cannot write (is the disk full?)");
+  }
+
+ private:
+  std::string name_;
+  std::ofstream file_;
 };
 
 Row parse_row(const std::string& line, const std::string& where) {
@@ -52,23 +51,31 @@ void RowOptions::add_to(CLI::App& app) {
 void for_each_rows(
     const RowOptions& options, size_t batch_rows,
     const std::function<std::vector<nlohmann::ordered_json>(std::vector<Row>&)>& work) {
-  Streams streams(options);
+  std::ifstream file;
+  const bool standard = options.input == "-";
+  if (!standard) {
+    file.open(options.input, std::ios::binary);
+    if (!file) throw DataError(options.input + ": cannot open for reading");
+  }
+  auto& in = standard ? std::cin : static_cast<std::istream&>(file);
+  const std::string name = standard ? "<stdin>" : options.input;
+  Output output(options);
   std::vector<Row> rows;
   const auto flush = [&] {
-    if (rows.empty()) return;
-    for (const auto& result : work(rows))
-      *streams.out << result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-    streams.out->flush();
-    if (!*streams.out) throw DataError(options.output + ": cannot write (is the disk full?)");
+    if (!rows.empty()) output.write(work(rows));
     rows.clear();
   };
   std::string line;
-  for (int64_t number = 1; std::getline(*streams.in, line); ++number) {
+  for (int64_t number = 1; std::getline(in, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    rows.push_back(parse_row(line, streams.input_name + ":" + std::to_string(number)));
+    rows.push_back(parse_row(line, name + ":" + std::to_string(number)));
     if (rows.size() >= batch_rows) flush();
   }
   flush();
+}
+
+void write_rows(const RowOptions& options, const std::vector<nlohmann::ordered_json>& rows) {
+  Output(options).write(rows);
 }
 
 }  // namespace meed::cli

@@ -24,4 +24,7 @@ void for_each_rows(
     const RowOptions& options, size_t batch_rows,
     const std::function<std::vector<nlohmann::ordered_json>(std::vector<Row>&)>& work);
 
+/// Writes rows to the output alone.
+void write_rows(const RowOptions& options, const std::vector<nlohmann::ordered_json>& rows);
+
 }  // namespace meed::cli

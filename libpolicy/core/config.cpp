@@ -8,8 +8,6 @@
 
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/files.h"
-#include "libpolicy/core/registry.h"
-#include "libpolicy/core/strings.h"
 
 namespace meed {
 
@@ -21,7 +19,8 @@ struct ConfigNode::Impl {
   std::string source = "<none>";  // "grpo.yaml:14:3" or "command line"
   std::string path;               // "algorithm.beta"
   std::vector<std::pair<std::string, std::shared_ptr<const Impl>>>
-      children;  // list items have empty keys
+      children;                             // list items have empty keys
+  std::vector<std::string> keys_elsewhere;  // taken out by with_keys
 
   const Impl* find(const std::string& key) const {
     for (const auto& [name, child] : children)
@@ -257,6 +256,7 @@ ConfigNode ConfigNode::with_keys(const std::vector<std::string>& keys, bool keep
   std::erase_if(copy->children, [&](const auto& child) {
     return (std::find(keys.begin(), keys.end(), child.first) != keys.end()) != keep;
   });
+  if (!keep) copy->keys_elsewhere = keys;
   return ConfigNode(copy);
 }
 
@@ -293,6 +293,15 @@ ConfigNode ConfigNode::at(const std::string& key) const {
       if (name == key) return ConfigNode(child);
   fail("missing key \"" + key + "\"");
 }
+
+ConfigNode ConfigNode::absent(const std::string& key) const {
+  auto empty = std::make_shared<Impl>();
+  empty->source = impl_->source;
+  empty->path = child_path(impl_->path, key);
+  return ConfigNode(empty);
+}
+
+const std::vector<std::string>& ConfigNode::keys_elsewhere() const { return impl_->keys_elsewhere; }
 
 std::vector<ConfigNode> ConfigNode::items() const {
   std::vector<ConfigNode> nodes;
@@ -361,362 +370,6 @@ void throw_problems(const std::vector<std::string>& problems) {
   std::string all;
   for (const auto& problem : problems) all += (all.empty() ? "" : "\n") + problem;
   throw ConfigError(all);
-}
-
-// ---- StrictReader ----
-
-namespace detail {
-
-StrictReader::StrictReader(const ConfigNode& node, bool has_type) {
-  levels_.push_back({node, {}});
-  if (has_type) levels_.back().known.emplace_back("type");
-  if (!node.is_map()) problems_.push_back(node.where() + ": expected a map of keys");
-}
-
-template <typename Read>
-void StrictReader::read(const char* name, Read&& read_value) {
-  auto& level = levels_.back();
-  level.known.emplace_back(name);
-  if (!level.node.has(name)) return;
-  const auto node = level.node.at(name);
-  try {
-    read_value(node);
-  } catch (const ConfigError& e) {
-    problems_.emplace_back(e.what());
-    broken_.push_back(node.where());
-  }
-}
-
-namespace {
-
-bool is_none(const ConfigNode& node) {
-  return node.is_null() || (!node.is_map() && !node.is_list() &&
-                            (node.as_string() == "none" || node.as_string() == "null"));
-}
-
-template <typename Value, typename As>
-std::vector<Value> as_list(const ConfigNode& node, As as) {
-  std::vector<Value> values;
-  if (!node.is_list()) return {as(node)};
-  for (const auto& item : node.items()) values.push_back(as(item));
-  return values;
-}
-
-}  // namespace
-
-void StrictReader::field(const char* name, bool& value, const char*) {
-  read(name, [&](const ConfigNode& node) { value = node.as_bool(); });
-}
-void StrictReader::field(const char* name, int64_t& value, const char*) {
-  read(name, [&](const ConfigNode& node) { value = node.as_int(); });
-}
-void StrictReader::field(const char* name, double& value, const char*) {
-  read(name, [&](const ConfigNode& node) { value = node.as_double(); });
-}
-void StrictReader::field(const char* name, std::string& value, const char*) {
-  read(name, [&](const ConfigNode& node) { value = node.as_string(); });
-}
-void StrictReader::field(const char* name, std::optional<int64_t>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value.reset();
-    if (!is_none(node)) value = node.as_int();
-  });
-}
-void StrictReader::field(const char* name, std::optional<double>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value.reset();
-    if (!is_none(node)) value = node.as_double();
-  });
-}
-void StrictReader::field(const char* name, std::optional<std::string>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value.reset();
-    if (!is_none(node)) value = node.as_string();
-  });
-}
-void StrictReader::field(const char* name, std::vector<std::string>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value = as_list<std::string>(node, [](const ConfigNode& item) { return item.as_string(); });
-  });
-}
-void StrictReader::field(const char* name, std::vector<double>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value = as_list<double>(node, [](const ConfigNode& item) { return item.as_double(); });
-  });
-}
-void StrictReader::field(const char* name, std::vector<int64_t>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value = as_list<int64_t>(node, [](const ConfigNode& item) { return item.as_int(); });
-  });
-}
-void StrictReader::field(const char* name, std::map<std::string, std::string>& value, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    if (!node.is_map()) node.fail("expected a map of words");
-    value.clear();
-    for (const auto& key : node.keys()) value[key] = node.at(key).as_string();
-  });
-}
-
-void StrictReader::choice(const char* name, std::string& value,
-                          const std::vector<std::string>& allowed, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value = node.as_string();
-    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
-    std::string message = "expected one of";
-    for (const auto& each : allowed) message += (&each == &allowed.front() ? " " : ", ") + each;
-    message += "; got \"" + value + "\"";
-    if (const auto nearest = nearest_name(value, allowed); !nearest.empty())
-      message += "; did you mean \"" + nearest + "\"?";
-    node.fail(message);
-  });
-}
-
-void StrictReader::check_component(const ConfigNode& node, const ComponentRegistry& registry) {
-  for (auto& problem : registry.check(node)) problems_.push_back(std::move(problem));
-}
-
-void StrictReader::component(const char* name, std::optional<ConfigNode>& value,
-                             const ComponentRegistry& registry, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value.reset();
-    if (node.is_null()) return;
-    check_component(node, registry);
-    value = node;
-  });
-}
-
-void StrictReader::components(const char* name, std::vector<ConfigNode>& value,
-                              const ComponentRegistry& registry, const char*) {
-  read(name, [&](const ConfigNode& node) {
-    value.clear();
-    if (node.is_null()) return;
-    if (!node.is_list())
-      node.fail("expected a list, each item with a \"type\" that names a " + registry.kind());
-    for (const auto& item : node.items()) {
-      check_component(item, registry);
-      value.push_back(item);
-    }
-  });
-}
-
-void StrictReader::required(const char* name) {
-  const auto& node = levels_.back().node;
-  if (node.has(name)) return;
-  problems_.push_back(node.where() + ": missing key \"" + name + "\"");
-}
-
-void StrictReader::require(bool ok, const char* name, const std::string& problem) {
-  if (ok) return;
-  const auto& node = levels_.back().node;
-  if (!node.has(name)) {
-    problems_.push_back(node.where() + (node.where().ends_with(">") ? ": " : ".") + name + ": " +
-                        problem);
-    return;
-  }
-  const auto where = node.at(name).where();
-  if (std::find(broken_.begin(), broken_.end(), where) != broken_.end()) return;
-  const auto value = node.at(name);
-  const bool scalar = !value.is_map() && !value.is_list() && !value.is_null();
-  problems_.push_back(where + ": " + problem + (scalar ? ", got " + value.as_string() : ""));
-}
-
-void StrictReader::begin_section(const char* name, const char*) {
-  auto& level = levels_.back();
-  level.known.emplace_back(name);
-  ConfigNode node;
-  if (level.node.has(name)) {
-    node = level.node.at(name);
-    if (!node.is_map() && !node.is_null()) {
-      problems_.push_back(node.where() + ": expected a map of keys");
-    }
-  } else {
-    auto empty = std::make_shared<ConfigNode::Impl>();
-    const auto parent = level.node.where();
-    const auto at = parent.rfind(": ");
-    empty->source = parent.substr(0, at);
-    const auto path = parent.substr(at + 2);
-    empty->path = path == "<recipe>" ? name : path + "." + name;
-    node = ConfigNode(empty);
-  }
-  levels_.push_back({node, {}});
-}
-
-void StrictReader::close_level() {
-  const auto& level = levels_.back();
-  for (const auto& key : level.node.keys()) {
-    if (std::find(level.known.begin(), level.known.end(), key) != level.known.end()) continue;
-    std::string message = level.node.at(key).where() + ": unknown key";
-    const auto nearest = nearest_name(key, level.known);
-    if (!nearest.empty()) {
-      message += "; did you mean \"" + nearest + "\"?";
-    } else {
-      message += " (known:";
-      for (const auto& each : level.known) message += " " + each;
-      message += ")";
-    }
-    problems_.push_back(message);
-  }
-  levels_.pop_back();
-}
-
-void StrictReader::end_section() { close_level(); }
-
-std::vector<std::string> StrictReader::finish() {
-  close_level();
-  return std::move(problems_);
-}
-
-// ---- description ----
-
-namespace {
-
-std::string yaml_scalar(const std::string& text) {
-  YAML::Emitter out;
-  static const std::vector<std::string> words = {"true", "false", "yes",  "no", "on",
-                                                 "off",  "null",  "none", "~"};
-  double number = 0.0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const bool looks_typed = (error == std::errc() && stop == text.data() + text.size()) ||
-                           std::find(words.begin(), words.end(), text) != words.end();
-  if (looks_typed || text.empty()) out << YAML::DoubleQuoted;
-  out << YAML::Flow << text;
-  return out.c_str();
-}
-
-std::string number_text(double value) {
-  char buffer[32];
-  const auto result = std::to_chars(buffer, buffer + sizeof buffer, value);
-  std::string text(buffer, result.ptr);
-  if (text.find_first_of(".en") == std::string::npos) text += ".0";
-  return text;
-}
-
-template <typename Values, typename Text>
-std::string list_text(const Values& values, Text text) {
-  std::string all = "[";
-  for (const auto& value : values) all += (all.size() > 1 ? ", " : "") + text(value);
-  return all + "]";
-}
-
-/// Collects the keys with their values.
-class Describer final : public FieldVisitor {
- public:
-  void field(const char* name, bool& value, const char* help) override {
-    add(name, "true or false", value ? "true" : "false", help);
-  }
-  void field(const char* name, int64_t& value, const char* help) override {
-    add(name, "integer", std::to_string(value), help);
-  }
-  void field(const char* name, double& value, const char* help) override {
-    add(name, "number", number_text(value), help);
-  }
-  void field(const char* name, std::string& value, const char* help) override {
-    add(name, "string", yaml_scalar(value), help);
-  }
-  void field(const char* name, std::optional<int64_t>& value, const char* help) override {
-    add(name, "integer or null", value ? std::to_string(*value) : "null", help);
-  }
-  void field(const char* name, std::optional<double>& value, const char* help) override {
-    add(name, "number or null", value ? number_text(*value) : "null", help);
-  }
-  void field(const char* name, std::optional<std::string>& value, const char* help) override {
-    add(name, "string or null", value ? yaml_scalar(*value) : "null", help);
-  }
-  void field(const char* name, std::vector<std::string>& value, const char* help) override {
-    add(name, "list of strings", list_text(value, yaml_scalar), help);
-  }
-  void field(const char* name, std::vector<double>& value, const char* help) override {
-    add(name, "list of numbers", list_text(value, number_text), help);
-  }
-  void field(const char* name, std::vector<int64_t>& value, const char* help) override {
-    add(name, "list of integers",
-        list_text(value, [](int64_t each) { return std::to_string(each); }), help);
-  }
-  void field(const char* name, std::map<std::string, std::string>& value,
-             const char* help) override {
-    std::string all = "{";
-    for (const auto& [key, text] : value)
-      all += (all.size() > 1 ? ", " : "") + yaml_scalar(key) + ": " + yaml_scalar(text);
-    add(name, "map of strings", all + "}", help);
-  }
-  void choice(const char* name, std::string& value, const std::vector<std::string>& allowed,
-              const char* help) override {
-    std::string type = "one of";
-    for (const auto& each : allowed) type += (&each == &allowed.front() ? " " : " | ") + each;
-    add(name, type, yaml_scalar(value), help);
-  }
-  void component(const char* name, std::optional<ConfigNode>& value,
-                 const ComponentRegistry& registry, const char* help) override {
-    add(name, registry.kind(), value ? resolved(*value, registry) : "null", help);
-  }
-  void components(const char* name, std::vector<ConfigNode>& value,
-                  const ComponentRegistry& registry, const char* help) override {
-    add(name, "list of " + registry.kind() + "s",
-        list_text(value, [&](const ConfigNode& node) { return resolved(node, registry); }), help);
-  }
-  void required(const char* name) override {
-    for (auto& each : fields_)
-      if (each.name == prefix_ + name &&
-          (each.default_value == "\"\"" || each.default_value == "null" ||
-           each.default_value == "[]"))
-        each.default_value = "required";
-  }
-  void require(bool, const char*, const std::string&) override {}
-  std::vector<FieldInfo> take() { return std::move(fields_); }
-
- protected:
-  void begin_section(const char* name, const char*) override {
-    lengths_.push_back(prefix_.size());
-    prefix_ += std::string(name) + ".";
-  }
-  void end_section() override {
-    prefix_.resize(lengths_.back());
-    lengths_.pop_back();
-  }
-
- private:
-  static std::string resolved(const ConfigNode& node, const ComponentRegistry& registry) {
-    std::string all = "{type: " + registry.name_of(node);
-    for (const auto& each : registry.resolve(node))
-      all += ", " + each.name + ": " + each.default_value;
-    return all + "}";
-  }
-  void add(const char* name, std::string type, std::string value, const char* help) {
-    fields_.push_back({prefix_ + name, std::move(type), std::move(value), help});
-  }
-  std::vector<FieldInfo> fields_;
-  std::string prefix_;
-  std::vector<size_t> lengths_;
-};
-
-}  // namespace
-
-std::vector<FieldInfo> collect_fields(void (*visit)(FieldVisitor&, const void*),
-                                      const void* config) {
-  Describer describer;
-  visit(describer, config);
-  return describer.take();
-}
-
-}  // namespace detail
-
-std::string fields_to_yaml(const std::vector<FieldInfo>& fields, int indent) {
-  std::string out;
-  std::vector<std::string> open;
-  for (const auto& field : fields) {
-    std::vector<std::string> parts;
-    size_t at = 0;
-    for (size_t dot; (dot = field.name.find('.', at)) != std::string::npos; at = dot + 1)
-      parts.push_back(field.name.substr(at, dot - at));
-    size_t common = 0;
-    while (common < parts.size() && common < open.size() && parts[common] == open[common]) ++common;
-    for (size_t i = common; i < parts.size(); ++i)
-      out += std::string(indent + 2 * i, ' ') + parts[i] + ":\n";
-    open = parts;
-    out += std::string(indent + 2 * parts.size(), ' ') + field.name.substr(at) + ": " +
-           field.default_value + "\n";
-  }
-  return out;
 }
 
 }  // namespace meed

@@ -28,6 +28,10 @@ class ConfigNode {
 
   /// The map with only (keep) or without the keys named.
   ConfigNode with_keys(const std::vector<std::string>& keys, bool keep) const;
+  /// Keys that with_keys left out: somebody else reads them, so they are known.
+  const std::vector<std::string>& keys_elsewhere() const;
+  /// The empty map that stands for a key which is not there, with this node's place.
+  ConfigNode absent(const std::string& key) const;
   /// The map with `path` ("run.seed") set where it is absent.
   ConfigNode with_default(const std::string& path, const ConfigNode& value) const;
   ConfigNode with_default(const std::string& path, const std::string& value) const;

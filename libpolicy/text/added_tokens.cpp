@@ -7,9 +7,14 @@
 namespace meed {
 namespace {
 
+/// What \w matches in Rust's regular expressions, which look for single words, is not quite what it
+/// matches in Oniguruma's, which split text: no fractions and superscripts, but the joiners.
 bool starts_with_word(std::string_view text) {
+  if (text.empty()) return false;
   size_t position = 0;
-  return !text.empty() && unicode::contains(unicode::Set::kWord, unicode::next(text, position));
+  const char32_t c = unicode::next(text, position);
+  if (c == 0x200C || c == 0x200D) return true;
+  return unicode::contains(unicode::Set::kWord, c) && unicode::category(c) != unicode::kNo;
 }
 
 size_t previous_character(std::string_view text, size_t position) {

@@ -8,7 +8,9 @@ LossOutput bradley_terry_loss(const at::Tensor& chosen_B, const at::Tensor& reje
                               const at::Tensor& margins_B, double center_rewards_coefficient,
                               double num_pairs) {
   const auto chosen = chosen_B.to(at::kFloat), rejected = rejected_B.to(at::kFloat);
-  auto losses_B = -at::log_sigmoid(chosen - rejected - margins_B);
+  auto difference_B = chosen - rejected;
+  if (margins_B.defined()) difference_B = difference_B - margins_B.to(at::kFloat);
+  auto losses_B = -at::log_sigmoid(difference_B);
   if (center_rewards_coefficient > 0.0)
     losses_B = losses_B + center_rewards_coefficient * (chosen + rejected).square();
   LossOutput output{.loss = losses_B.sum() / num_pairs, .metrics = {}};

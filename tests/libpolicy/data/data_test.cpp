@@ -13,12 +13,6 @@
 namespace meed {
 namespace {
 
-class NoMetrics final : public MetricsWriter {
- public:
-  void record(const std::string&, double, Reduce, double) override {}
-  void flush(int64_t) override {}
-};
-
 class Data : public ::testing::Test {
  protected:
   Data()
@@ -49,7 +43,7 @@ class Data : public ::testing::Test {
 
   std::filesystem::path folder_;
   std::unique_ptr<Communicator> comm_ = Communicator::create({}, at::kCPU, "single");
-  NoMetrics metrics_;
+  NullMetrics metrics_;
   RunContext context_{.comm = *comm_, .metrics = metrics_};
 };
 

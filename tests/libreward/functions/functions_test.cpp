@@ -10,12 +10,6 @@
 namespace meed {
 namespace {
 
-class NoMetrics final : public MetricsWriter {
- public:
-  void record(const std::string&, double, Reduce, double) override {}
-  void flush(int64_t) override {}
-};
-
 class Rewards : public ::testing::Test {
  protected:
   PipelineScores score(const std::string& yaml, const std::vector<std::string>& texts,
@@ -36,7 +30,7 @@ class Rewards : public ::testing::Test {
     return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
   }
   std::unique_ptr<Communicator> comm_ = Communicator::create({}, at::kCPU, "single");
-  NoMetrics metrics_;
+  NullMetrics metrics_;
   RunContext context_{.comm = *comm_, .metrics = metrics_};
 };
 
