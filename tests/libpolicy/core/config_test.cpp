@@ -140,7 +140,7 @@ TEST(Registry, ChecksOwnAndCommonKeys) {
   EXPECT_EQ(bad[0], "r.yaml:1:21: stps: unknown key; did you mean \"steps\"?");
   const auto common = things().check(ConfigNode::parse_string("{type: small, wieght: 2}", "r.yaml"));
   ASSERT_EQ(common.size(), 1u);
-  EXPECT_EQ(common[0], "r.yaml:1:21: wieght: unknown key; did you mean \"weight\"?");
+  EXPECT_EQ(common[0], "r.yaml:1:23: wieght: unknown key; did you mean \"weight\"?");
   const auto unknown = things().check(ConfigNode::parse_string("{type: smal}", "r.yaml"));
   ASSERT_EQ(unknown.size(), 1u);
   EXPECT_EQ(unknown[0],
