@@ -10,7 +10,7 @@ for seed in "${seeds[@]}"; do
   out=out/quickstart-seed-$seed
   [ -f "$out/report.html" ] && continue
   rm -rf "$out"
-  build/release/bin/meed train configs/quickstart.yaml run.seed="$seed" run.output_dir="$out"
+  ${MEED:-build/release/bin/meed} train configs/quickstart.yaml run.seed="$seed" run.output_dir="$out"
 done
 python3 - "${seeds[@]}" > docs/results/quickstart.md <<'PY'
 import json, statistics, sys

@@ -1,0 +1,20 @@
+# libmeed_cuda.so (preset `cuda`): the NCCL group, built with CUDA's toolkit and a torch wheel that has its CUDA libraries. The program
+# opens it at run time; nothing else links it, so that one build runs with and without a GPU.
+find_package(CUDAToolkit 13 REQUIRED)
+find_library(MEED_TORCH_CUDA torch_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(MEED_C10_CUDA c10_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_path(MEED_NCCL_INCLUDE nccl.h PATHS ${CUDAToolkit_INCLUDE_DIRS})
+if(NOT MEED_TORCH_CUDA OR NOT MEED_C10_CUDA)
+  message(FATAL_ERROR "${LIBTORCH_ROOT} has no CUDA libraries: run scripts/setup.sh --cuda, or give -DLIBTORCH_ROOT= of a torch installation with CUDA 13")
+endif()
+if(NOT MEED_NCCL_INCLUDE)
+  message(FATAL_ERROR "nccl.h is missing: apt-get install libnccl-dev, or pip install nvidia-nccl-cu13 and give -DMEED_NCCL_INCLUDE=FOLDER")
+endif()
+add_library(meed_cuda SHARED libpolicy/distributed/cuda/nccl_group.cpp)
+target_include_directories(meed_cuda PRIVATE ${CMAKE_SOURCE_DIR})
+target_include_directories(meed_cuda SYSTEM PRIVATE ${MEED_NCCL_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
+target_compile_definitions(meed_cuda PRIVATE USE_C10D_NCCL)
+target_link_libraries(meed_cuda PRIVATE meed::torch ${MEED_TORCH_CUDA} ${MEED_C10_CUDA} CUDA::cudart)
+# What libtorch_cuda itself needs (cuBLAS, cuDNN, NCCL ...) is found when it is loaded.
+target_link_options(meed_cuda PRIVATE -Wl,--allow-shlib-undefined)
+install(TARGETS meed_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
