@@ -118,7 +118,8 @@ void merge_adapter(const std::filesystem::path& folder, CausalLm& model) {
   LoraOptions options{.rank = json["r"].get<int64_t>(), .alpha = json["lora_alpha"].get<double>(), .use_rslora = json.value("use_rslora", false)};
   // The factors themselves say which modules have an adapter; a pattern in target_modules need not be understood.
   options.target_modules.clear();
-  for (const auto& name : SafetensorsFile(folder / "adapter_model.safetensors").names()) {
+  const SafetensorsFile file(folder / "adapter_model.safetensors");
+  for (const auto& name : file.names()) {
     if (!name.ends_with(kFactorA) || !name.starts_with(kPeftPrefix)) continue;
     const auto module = name.substr(std::string(kPeftPrefix).size());
     options.target_modules.push_back(module.substr(0, module.size() - std::string(kFactorA).size()));

@@ -7,14 +7,9 @@
 namespace meed {
 namespace {
 
-/// What \w matches in Rust's regular expressions, which look for single words, is not quite what it
-/// matches in Oniguruma's, which split text: no fractions and superscripts, but the joiners.
 bool starts_with_word(std::string_view text) {
-  if (text.empty()) return false;
   size_t position = 0;
-  const char32_t c = unicode::next(text, position);
-  if (c == 0x200C || c == 0x200D) return true;
-  return unicode::contains(unicode::Set::kWord, c) && unicode::category(c) != unicode::kNo;
+  return !text.empty() && unicode::is_word(unicode::next(text, position));
 }
 
 size_t previous_character(std::string_view text, size_t position) {
@@ -77,7 +72,8 @@ void AddedTokens::finish(const Normalizer* normalizer) {
   raw_ = normalized_ = special_ = {};
   normalized_special_ = false;
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    const AddedToken& token = tokens_[i];
+    AddedToken& token = tokens_[i];
+    token.written = token.content;
     if (token.special) special_.add(token.content, i);
     if (!token.normalized) {
       raw_.add(token.content, i);
@@ -85,6 +81,7 @@ void AddedTokens::finish(const Normalizer* normalizer) {
     }
     std::string content = token.content;
     if (normalizer != nullptr) normalizer->apply(content);
+    token.written = content;  // as tokenizers has it
     if (token.special) special_.add(content, i);
     normalized_.add(std::move(content), i);
     normalized_special_ = normalized_special_ || token.special;
@@ -137,7 +134,9 @@ std::vector<AddedTokens::Piece> AddedTokens::split(std::string_view text, bool n
     if (token.rstrip) end = spaces_after(text, end);
     if (begin > done) pieces.push_back({done, begin, nullptr});
     pieces.push_back({begin, end, &token});
-    done = position = end;
+    // The search goes on behind the token itself, so that a token may be found once more in white
+    // space that this one has taken, as in tokenizers.
+    done = end;
   }
   if (done < text.size()) pieces.push_back({done, text.size(), nullptr});
   return pieces;

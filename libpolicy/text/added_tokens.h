@@ -14,6 +14,7 @@ namespace meed {
 /// A token that is cut out of the text before it is split into words.
 struct AddedToken {
   std::string content;
+  std::string written = {};  ///< what decoding writes; set by AddedTokens::finish
   int64_t id = -1;
   bool special = false, single_word = false, lstrip = false, rstrip = false, normalized = false;
 };

@@ -228,7 +228,7 @@ std::string HfTokenizer::decode(std::span<const int64_t> ids, bool skip_special_
   for (const int64_t id : ids) {
     const AddedToken* added = added_.find(id);
     if (added != nullptr) {
-      if (!(skip_special_tokens && added->special)) tokens.push_back(added->content);
+      if (!(skip_special_tokens && added->special)) tokens.push_back(added->written);
     } else if (model_->vocabulary().has(id)) {
       tokens.push_back(model_->vocabulary().token(id));
     }
@@ -252,8 +252,8 @@ std::string HfTokenizer::decode(std::span<const int64_t> ids, bool skip_special_
 std::string HfTokenizer::token_bytes(int64_t id) const { return stream_bytes(id, /*first=*/false); }
 
 std::string HfTokenizer::stream_bytes(int64_t id, bool first) const {
-  if (const AddedToken* added = added_.find(id); added != nullptr && added->special) return added->content;
-  const std::string token = id_to_token(id);
+  const AddedToken* added = added_.find(id);
+  const std::string& token = added != nullptr ? added->written : model_->vocabulary().token(id);
   return decoder_ ? decoder_->token_bytes(token, first) : (first ? "" : " ") + token;
 }
 

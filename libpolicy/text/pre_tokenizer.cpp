@@ -273,7 +273,9 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonReader& json, bool la
         Behavior::kRemoved);
   }
   if (type == "Whitespace") {
-    static const JsonReader words = JsonReader::parse(R"({"Regex": "\\w+|[^\\w\\s]+"})", "Whitespace");
+    // \w+|[^\w\s]+ with Rust's \w (unicode::is_word).
+    static const JsonReader words = JsonReader::parse(
+        R"({"Regex": "[[\\w&&[^\\p{No}]]\u200C\u200D]+|[^[\\w&&[^\\p{No}]]\u200C\u200D\\s]+"})", "Whitespace");
     return std::make_unique<Split>(TextPattern(words), Behavior::kRemoved, /*invert=*/true);
   }
   json.at("type").fail("pre-tokenizer \"" + type + "\" is not supported");

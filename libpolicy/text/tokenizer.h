@@ -60,7 +60,8 @@ class Tokenizer {
 };
 
 /// Holds back incomplete UTF-8 while tokens arrive one by one; what comes out joins to what decode() gives
-/// (without its clean-up of spaces).
+/// (without its clean-up of spaces; where a run of byte tokens such as <0xE4> is not valid UTF-8, decode() gives
+/// U+FFFD for every byte of the run, as tokenizers does, and this for the wrong ones).
 class IncrementalDecoder {
  public:
   explicit IncrementalDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true)

@@ -301,6 +301,11 @@ bool is_space(char32_t c) {
          c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+bool is_word(char32_t c) {
+  constexpr char32_t kNonJoiner = 0x200C, kJoiner = 0x200D;
+  return (contains(Set::kWord, c) && category(c) != kNo) || c == kNonJoiner || c == kJoiner;
+}
+
 bool is_chinese(char32_t c) {
   return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
          (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||

@@ -44,6 +44,8 @@ uint32_t category_mask(std::string_view name);
 enum class Set { kWord, kHan, kBertRemoved, kAccent, kBertAccent, kBertPunctuation, kNumeric };
 bool contains(Set set, char32_t code_point);
 bool is_space(char32_t code_point);
+/// \w as Rust's regular expressions have it; Set::kWord is Oniguruma's.
+bool is_word(char32_t code_point);
 bool is_chinese(char32_t code_point);  ///< BERT's ranges.
 
 enum class Form { kNfc, kNfd, kNfkc, kNfkd };
