@@ -6,9 +6,12 @@
 #include <jinja/value.h>
 #include <json.h>
 
+#include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/text/unicode.h"
 
 namespace meed {
 namespace {
@@ -39,19 +42,88 @@ void append(std::vector<Tokenizer::Piece>& pieces, std::string text, bool truste
     pieces.push_back({std::move(text), trusted});
 }
 
+// A template may do with a message what it likes, and not all of it keeps the runtime's marks of
+// what is input (`tojson`, `split`, `join`). So every special token in a message gets a foreign
+// character behind its first one before the template is run; wherever that comes out, the character
+// before it is text.
+
+/// A noncharacter of Unicode that `text` does not hold: U+FDD0 to U+FDEF.
+std::string foreign_character(const std::string& text) {
+  for (char last = '\x90'; last <= '\xAF'; ++last)
+    if (std::string candidate{'\xEF', '\xB7', last}; text.find(candidate) == std::string::npos)
+      return candidate;
+  throw DataError("a conversation with all of U+FDD0 to U+FDEF is no text");
+}
+
+bool same_letter(char a, char b) {
+  return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
+}
+
+/// Breaks every special token in `text`, in any case of its letters.
+void break_specials(std::string& text, const std::vector<std::string>& specials,
+                    const std::string& foreign) {
+  for (const auto& special : specials) {
+    for (auto at = text.begin();;) {
+      at = std::search(at, text.end(), special.begin(), special.end(), same_letter);
+      if (at == text.end()) break;
+      const auto place =
+          static_cast<size_t>(at - text.begin()) + unicode::character_length(special[0]);
+      text.insert(place, foreign);
+      at = text.begin() + static_cast<std::ptrdiff_t>(place + foreign.size());
+    }
+  }
+}
+
+void break_specials(Json& json, const std::vector<std::string>& specials,
+                    const std::string& foreign) {
+  if (json.is_string()) {
+    auto text = json.get<std::string>();
+    break_specials(text, specials, foreign);
+    json = std::move(text);
+  } else if (json.is_object()) {
+    Json broken = Json::object();
+    for (const auto& [key, value] : json.items()) {
+      std::string name = key;
+      break_specials(name, specials, foreign);
+      break_specials(broken[name] = value, specials, foreign);
+    }
+    json = std::move(broken);
+  } else if (json.is_array()) {
+    for (auto& item : json) break_specials(item, specials, foreign);
+  }
+}
+
+/// Appends a part of the output without its foreign characters.
+void append_mended(std::vector<Tokenizer::Piece>& pieces, const std::string& text, bool trusted,
+                   const std::string& foreign) {
+  size_t done = 0;
+  for (size_t at; (at = text.find(foreign, done)) != std::string::npos;
+       done = at + foreign.size()) {
+    size_t before = at;
+    while (before > done && (static_cast<unsigned char>(text[--before]) & 0xC0) == 0x80) {
+    }
+    append(pieces, text.substr(done, before - done), trusted);
+    append(pieces, text.substr(before, at - before), /*trusted=*/false);
+  }
+  append(pieces, text.substr(done), trusted);
+}
+
 }  // namespace
 
 struct ChatTemplate::Impl {
   std::string source, bos_token, eos_token;
+  std::vector<std::string> special_tokens;
   jinja::program program;
 };
 
 ChatTemplate::ChatTemplate(const std::string& jinja_source, const std::string& bos_token,
-                           const std::string& eos_token)
+                           const std::string& eos_token, std::vector<std::string> special_tokens)
     : impl_(std::make_unique<Impl>()) {
   impl_->source = jinja_source;
   impl_->bos_token = bos_token;
   impl_->eos_token = eos_token;
+  impl_->special_tokens = std::move(special_tokens);
+  std::erase(impl_->special_tokens, "");
   try {
     jinja::lexer lexer;
     const auto lexed = lexer.tokenize(jinja_source);
@@ -78,6 +150,8 @@ std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> mess
   const auto text = [](const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
   };
+  const auto foreign = foreign_character(text(untrusted) + impl_->source);
+  break_specials(untrusted, impl_->special_tokens, foreign);
   std::vector<Tokenizer::Piece> pieces;
   try {
     jinja::context context(impl_->source);
@@ -85,7 +159,8 @@ std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> mess
     jinja::global_from_json(context, common_json::parse(text(untrusted)), /*mark_input=*/true);
     jinja::runtime runtime(context);
     const auto parts = jinja::runtime::gather_string_parts(runtime.execute(impl_->program));
-    for (const auto& part : parts->as_string().parts) append(pieces, part.val, !part.is_input);
+    for (const auto& part : parts->as_string().parts)
+      append_mended(pieces, part.val, !part.is_input, foreign);
   } catch (const std::exception& e) {
     throw DataError("chat template: " + first_lines(e.what()));
   }

@@ -13,8 +13,10 @@ namespace meed {
 /// A chat template (Jinja, as transformers' apply_chat_template renders it).
 class ChatTemplate {
  public:
-  /// Throws DataError with the template's position on a syntax error.
-  ChatTemplate(const std::string& jinja, const std::string& bos_token, const std::string& eos_token);
+  /// `special_tokens`: texts that a message must not be able to forge, whatever the template does with it. Throws DataError with
+  /// the template's position on a syntax error.
+  ChatTemplate(const std::string& jinja, const std::string& bos_token, const std::string& eos_token,
+               std::vector<std::string> special_tokens = {});
   ~ChatTemplate();
 
   /// Pieces of template text (trusted) and of message text (not trusted), in order. `tools_json`: a JSON array or "".

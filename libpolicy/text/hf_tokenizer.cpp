@@ -121,8 +121,12 @@ void HfTokenizer::load_chat_template() {
     const auto found = config_.named_tokens.find(name);
     return found == config_.named_tokens.end() ? std::string() : found->second;
   };
+  std::vector<std::string> specials;
+  for (const auto& token : added_.all())
+    if (token.special) specials.push_back(token.content);
   try {
-    chat_template_ = std::make_unique<ChatTemplate>(config_.chat_template, named("bos_token"), named("eos_token"));
+    chat_template_ = std::make_unique<ChatTemplate>(config_.chat_template, named("bos_token"),
+                                                    named("eos_token"), std::move(specials));
   } catch (const DataError& e) {
     chat_template_error_ = files_.name + ": chat template: " + e.what();
   }
