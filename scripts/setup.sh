@@ -2,10 +2,16 @@
 # Installs what the build needs: packages of Debian 12 (as root or by sudo), and into .deps/ what comes from the Python package
 # index, pinned by version and SHA-256 in third_party/. Run it again at any time: what is there is not fetched twice, and a
 # download that was cut short is fetched anew.
-#   scripts/setup.sh
+#   scripts/setup.sh [--cuda]
+# --cuda keeps LibTorch's CUDA libraries (0.5 GB more), which the preset `cuda` links.
 # MEED_DEPS_DIR: another place than .deps/.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+case ${1:-} in
+  '') with_cuda= ;;
+  --cuda) with_cuda=yes ;;
+  *) die "do not know \"$1\"; expected --cuda or nothing" ;;
+esac
 
 packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip unzip libyaml-cpp-dev libhdf5-dev libeigen3-dev
           libgtest-dev libgmock-dev libgloo-dev libre2-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
@@ -52,7 +58,9 @@ unpack() {
   local name=$1 file=$2 into=$3
   case $name in
     libtorch)
-      unzip -q "$file" 'torch/include/*' 'torch/lib/*' -x 'torch/lib/libtorch_cuda*' 'torch/lib/libtorch_python*' -d "$into/x"
+      local left_out=('torch/lib/libtorch_python*')
+      [ -n "$with_cuda" ] || left_out+=('torch/lib/libtorch_cuda*')
+      unzip -q "$file" 'torch/include/*' 'torch/lib/*' -x "${left_out[@]}" -d "$into/x"
       mv "$into/x/torch/"* "$into/" ;;
     llama.cpp)
       tar xzf "$file" -C "$into" --strip-components=3 --wildcards '*/vendor/llama.cpp/common/*' '*/vendor/llama.cpp/ggml/*' \
@@ -76,7 +84,10 @@ target_of() {
 provide() {
   local name=$1 package=$2 file=$3 sha=$4 target stamp=$deps/.stamps/$1
   target=$(target_of "$name")
-  [ -e "$target" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sha" ] && return
+  if [ -e "$target" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sha" ]; then
+    # LibTorch that was unpacked without its CUDA libraries is unpacked again where they are asked for.
+    [ "$name$with_cuda" = libtorchyes ] && [ ! -e "$target/lib/libtorch_cuda.so" ] || return 0
+  fi
   fetch "$package" "$file" "$sha"
   say "unpacking $name"
   rm -rf "$deps/.unpacking" "$target"

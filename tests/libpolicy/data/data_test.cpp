@@ -165,5 +165,36 @@ TEST(Sampler, EpochsArePermutationsAndThePositionIsTheWholeState) {
   EXPECT_THROW(Sampler(0, 1), DataError);
 }
 
+TEST_F(Data, MixesInTheSharesAskedFor) {
+  const auto mixed = datasets().create(
+      ConfigNode::parse_string(
+          "{type: mixture, weights: [3, 1], num_rows: 400, datasets: ["
+          "{type: arithmetic, num_rows: 50, kinds: [addition], max_difficulty: 3}, "
+          "{type: arithmetic, num_rows: 200, kinds: [comparison], max_difficulty: 3}]}",
+          "mixture"),
+      context_);
+  ASSERT_EQ(mixed->size(), 400);
+  int64_t compared = 0;
+  for (int64_t i = 0; i < mixed->size(); ++i) {
+    const auto text = mixed->get(i).prompt.messages.at(0).content;
+    compared += text.find("Which of the numbers") != std::string::npos;
+    EXPECT_EQ(mixed->get(i).row, i);
+    if (i % 40 == 39) EXPECT_EQ(compared, (i + 1) / 4);  // every stretch has its share
+  }
+  // Without weights: each row of each source once.
+  const auto all = datasets().create(
+      ConfigNode::parse_string("{type: mixture, datasets: [{type: arithmetic, num_rows: 30}, "
+                               "{type: arithmetic, num_rows: 10, seed: 5}]}",
+                               "mixture"),
+      context_);
+  EXPECT_EQ(all->size(), 40);
+  EXPECT_THROW(
+      datasets().create(
+          ConfigNode::parse_string(
+              "{type: mixture, weights: [1, 2], datasets: [{type: arithmetic}]}", "mixture"),
+          context_),
+      ConfigError);
+}
+
 }  // namespace
 }  // namespace meed
