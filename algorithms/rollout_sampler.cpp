@@ -160,6 +160,9 @@ ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups) {
   auto rewards = rewards_.score(scored.groups);
   scored.rewards_PG = std::move(rewards.rewards_PG);
   scored.components = std::move(rewards.components);
+  scored.parts = std::move(rewards.parts);
+  for (const auto& [name, places] : rewards.unreadable)
+    scored.unreadable[name] = static_cast<int64_t>(places.size());
   return scored;
 }
 
@@ -218,6 +221,11 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
                         static_cast<double>(finite.numel()));
     }
   }
+  for (const auto& [name, values] : scored.parts) record_mean(recorder, "rewards/" + name, values);
+  for (const auto& [name, count] : scored.unreadable)
+    recorder.record("rewards/" + name.substr(0, name.find('/')) + "/unreadable/" +
+                        name.substr(name.find('/') + 1),
+                    static_cast<double>(count), Reduce::kSum);
   int64_t left = run_.recipe().run.num_completions_to_log;
   for (size_t p = 0; p < scored.groups.size(); ++p) {
     for (size_t g = 0; g < scored.groups[p].completions.size() && left > 0; ++g, --left) {

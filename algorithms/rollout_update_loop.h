@@ -20,6 +20,8 @@ struct ScoredRollouts {
   std::vector<RolloutGroup> groups;  ///< [P]
   at::Tensor rewards_PG;  ///< float64, weighted sum; NaN where no reward function applied
   std::map<std::string, at::Tensor> components;  ///< float64 [P, G] by reward name, unweighted
+  std::map<std::string, at::Tensor> parts;       ///< float64 [P, G] by "<reward>/<part>"
+  std::map<std::string, int64_t> unreadable;     ///< completions by "<reward>/<reason>"
 };
 
 /// One micro-batch of an update. M tokens of C completions; every tensor is float32 on the CPU

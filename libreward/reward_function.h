@@ -11,12 +11,17 @@
 
 namespace meed {
 
-/// One completion's score. `parts` are unweighted and logged as rewards/<name>/<part>. NaN: this
-/// function does not apply.
+/// One completion's score. A function that gives step or token values says so by
+/// `static constexpr const char* kShapes = "outcome step"` in its Config; "outcome" is the default.
+/// `parts` are unweighted and logged as rewards/<name>/<part>. NaN: this function does not apply.
 struct Score {
   double value = 0.0;
-  std::vector<double> step_values{};  ///< Process rewards, one per step; empty if none.
+  std::vector<double> step_values{};   ///< Process rewards, one per step; empty if none.
+  std::vector<double> token_values{};  ///< Dense rewards, one per token; empty if none.
   std::map<std::string, double> parts{};
+  /// Why the input could not be read ("no_tool_call"), or empty. Counted as
+  /// rewards/<name>/unreadable/<reason>.
+  std::string unreadable{};
 };
 
 /// Turns completions into numbers. Model output is untrusted: text that cannot be parsed scores

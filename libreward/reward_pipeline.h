@@ -18,6 +18,13 @@ struct PipelineScores {
   std::map<std::string, at::Tensor>
       components;  ///< float64 [P, G] by name, before transforms and weights
   std::map<std::string, at::Tensor> transformed;  ///< the same after the transforms
+  std::map<std::string, at::Tensor>
+      parts;  ///< float64 [P, G] by "<name>/<part>"; NaN where a completion has none
+  /// Places (p, g) of completions that a function could not read, by "<name>/<reason>".
+  std::map<std::string, std::vector<std::pair<int64_t, int64_t>>> unreadable;
+  /// Sum of weight * transformed step (token) rewards, [P][G][steps]; empty if no function gives
+  /// any.
+  std::vector<std::vector<std::vector<double>>> steps_PGS, tokens_PGT;
 };
 
 /// The `rewards:` list of a recipe: functions with their weights and transforms.

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "libpolicy/checkpoint/state_dict.h"
@@ -13,8 +15,17 @@ namespace meed {
 struct RewardBatch {
   at::Tensor
       outcome_PG;  ///< float64 [P, G], one per completion; NaN where the function did not apply
-  std::vector<std::vector<std::vector<double>>> steps_PGS{};  ///< Process rewards; empty if none.
+  std::vector<std::vector<std::vector<double>>> steps_PGS{};   ///< Process rewards; empty if none.
+  std::vector<std::vector<std::vector<double>>> tokens_PGT{};  ///< Dense rewards; empty if none.
+
+  /// f of every reward of every shape; NaN stays NaN.
+  void for_each(const std::function<double(double)>& f);
 };
+
+/// Problem of a reward's transforms, or "": each must take a shape that the function (or a
+/// transform before it) gives. A transform's Config says what it takes by kShapes: "outcome" (the
+/// default), "step", "outcome step" (both together) or "any".
+std::string check_shapes(const ConfigNode& reward);
 
 /// Changes rewards between scoring and advantages. Statistics that must agree over ranks are
 /// reduced through the RunContext's communicator.

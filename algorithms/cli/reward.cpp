@@ -146,6 +146,11 @@ class RewardCommand {
         for (const auto& [name, values] : scores.transformed)
           result["transformed"][name] = numbers(values[at]);
         result["advantages"] = numbers(advantages[at]);
+        for (const auto& [name, values] : scores.parts) result["parts"][name] = numbers(values[at]);
+        for (const auto& [name, found] : scores.unreadable)
+          for (const auto& [group, completion] : found)
+            if (group == at) result["unreadable"][name].push_back(completion);
+        if (!scores.steps_PGS.empty()) result["steps"] = scores.steps_PGS[p];
       }
     }
     return results;

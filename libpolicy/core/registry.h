@@ -26,6 +26,8 @@ class ComponentRegistry {
     std::function<std::vector<std::string>(const ConfigNode&)> check;
     /// The node with every default filled in.
     std::function<std::vector<FieldInfo>(const ConfigNode&)> resolve;
+    /// Config::kShapes where a component has it: the shapes of reward that it gives or takes.
+    std::string shapes = {};
   };
 
   explicit ComponentRegistry(std::string kind) : kind_(std::move(kind)) {}
@@ -41,7 +43,8 @@ class ComponentRegistry {
   /// The node's keys with every default filled in, common ones last.
   std::vector<FieldInfo> resolve(const ConfigNode& node) const;
 
-  /// Keys that every component of this registry takes beside its own (a reward's `weight`): a config struct.
+  /// Keys that every component of this registry takes beside its own (a reward's `weight`): a
+  /// config struct.
   template <typename Common>
   void set_common();
   /// The common keys of a node.
@@ -49,11 +52,15 @@ class ComponentRegistry {
   Common read_common(const ConfigNode& node) const {
     return read_config<Common>(node.with_keys(common_keys_, /*keep=*/true), /*has_type=*/false);
   }
-  std::vector<FieldInfo> common_fields() const { return common_ ? common_->fields() : std::vector<FieldInfo>{}; }
+  std::vector<FieldInfo> common_fields() const {
+    return common_ ? common_->fields() : std::vector<FieldInfo>{};
+  }
 
  protected:
   void add_info(const std::string& name, Info info);
-  ConfigNode own_keys(const ConfigNode& node) const { return node.with_keys(common_keys_, /*keep=*/false); }
+  ConfigNode own_keys(const ConfigNode& node) const {
+    return node.with_keys(common_keys_, /*keep=*/false);
+  }
 
  private:
   std::vector<std::string> common_keys_;
@@ -102,6 +109,8 @@ std::unique_ptr<Type> construct(const Config& config, RunContext& context) {
 
 template <typename Config>
 ComponentRegistry::Info component_info(std::string help, bool has_type = true) {
+  std::string shapes;
+  if constexpr (requires { Config::kShapes; }) shapes = Config::kShapes;
   return {std::move(help), [] { return describe_config<Config>(); },
           [has_type](const ConfigNode& node) {
             std::vector<std::string> problems;
@@ -110,7 +119,8 @@ ComponentRegistry::Info component_info(std::string help, bool has_type = true) {
           },
           [has_type](const ConfigNode& node) {
             return describe_config<Config>(read_config<Config>(node, has_type));
-          }};
+          },
+          std::move(shapes)};
 }
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-#include <ATen/ATen.h>
+#include <algorithm>
 
 #include "libreward/reward_transform.h"
 
@@ -9,6 +9,7 @@ namespace {
 class Clip final : public RewardTransform {
  public:
   struct Config {
+    static constexpr const char* kShapes = "any";
     double min = -1.0, max = 1.0;
     void fields(FieldVisitor& v) {
       v.field("min", min, "Smallest reward.");
@@ -18,7 +19,7 @@ class Clip final : public RewardTransform {
   };
   explicit Clip(const Config& config) : config_(config) {}
   void apply(RewardBatch& rewards) override {
-    rewards.outcome_PG = rewards.outcome_PG.clamp(config_.min, config_.max);
+    rewards.for_each([this](double r) { return std::clamp(r, config_.min, config_.max); });
   }
 
  private:

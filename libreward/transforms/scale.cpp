@@ -1,5 +1,3 @@
-#include <ATen/ATen.h>
-
 #include "libreward/reward_transform.h"
 
 namespace meed {
@@ -9,6 +7,7 @@ namespace {
 class Scale final : public RewardTransform {
  public:
   struct Config {
+    static constexpr const char* kShapes = "any";
     double factor = 1.0, offset = 0.0;
     void fields(FieldVisitor& v) {
       v.field("factor", factor, "Multiplies rewards.");
@@ -17,7 +16,7 @@ class Scale final : public RewardTransform {
   };
   explicit Scale(const Config& config) : config_(config) {}
   void apply(RewardBatch& rewards) override {
-    rewards.outcome_PG = rewards.outcome_PG * config_.factor + config_.offset;
+    rewards.for_each([this](double r) { return r * config_.factor + config_.offset; });
   }
 
  private:
