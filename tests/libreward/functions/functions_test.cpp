@@ -13,9 +13,11 @@ namespace {
 class Rewards : public ::testing::Test {
  protected:
   PipelineScores score(const std::string& yaml, const std::vector<std::string>& texts,
-                       const std::string& answer = "12") {
+                       const std::string& answer = "12",
+                       const std::map<std::string, std::string>& columns = {}) {
     RolloutGroup group;
-    group.example.extra["answer"] = answer;
+    group.example.extra = columns;
+    group.example.extra.emplace("answer", answer);
     for (const auto& text : texts) {
       Completion completion;
       completion.text = text;
@@ -61,6 +63,65 @@ TEST_F(Rewards, WeightsTransformsAndNamesCombine) {
   EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{3.0, 1.5}));
   EXPECT_EQ(values(scores.components.at("long")), (std::vector<double>{0, -4}));
   EXPECT_EQ(values(scores.transformed.at("long")), (std::vector<double>{0, -1}));
+}
+
+TEST_F(Rewards, ToolCallsAddFormatAndCorrectnessAndNameWhatIsUnreadable) {
+  const std::string call = R"({"name": "f", "parameters": {"a": 1, "b": 2}})";
+  const auto block = [](const std::string& inside) {
+    return "<think>t</think>\n<tool_call>\n" + inside + "\n</tool_call>";
+  };
+  const auto scores = score("[{type: tool_call}]",
+                            {block(call), block(R"({"name": "f", "parameters": {"a": 9}})"),
+                             block("{\"name\""), "<tool_call>" + call, "hello", ""},
+                            "", {{"tool_calls", "[" + call + "]"}});
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{4, 0.25, -2, -3, -3, -3}));
+  EXPECT_EQ(scores.unreadable.at("tool_call/malformed_tool_call").size(), 1u);
+  EXPECT_EQ(scores.unreadable.at("tool_call/unbalanced_tags").size(), 1u);
+  EXPECT_EQ(scores.unreadable.at("tool_call/no_tool_call").size(), 2u);
+  EXPECT_EQ(values(scores.parts.at("tool_call/format")), (std::vector<double>{1, 1, 1, 0, 0, 0}));
+}
+
+TEST_F(Rewards, GroupLengthPenaltyComparesWithRightAnswers) {
+  const std::string right = "12" + std::string(98, ' ');
+  const auto scores =
+      score("[{type: group_length_penalty}]", {right, right, "13" + std::string(18, ' ')});
+  const auto got = values(scores.rewards_PG);
+  EXPECT_EQ(got[0], 0.0);
+  EXPECT_NEAR(got[2], -0.375, 1e-12);
+  EXPECT_EQ(values(score("[{type: group_length_penalty}]", {"1", "2 3 4 5"}).rewards_PG),
+            (std::vector<double>{0, 0}));
+}
+
+TEST_F(Rewards, JobApplicationsEarnTheWorkedValues) {
+  const std::map<std::string, std::string> columns = {
+      {"decision", "REJECTED"}, {"score", "3"}, {"skills", "[\"C++\", \"SQL\"]"}};
+  const auto answer = [](const std::string& decision, const std::string& score) {
+    return "<decision>" + decision + "</decision><score>" + score +
+           "</score><reasons>sql, C++</reasons>";
+  };
+  const auto scores =
+      score("[{type: job_application}]",
+            {answer("REJECTED", "3"), answer("REJECTED", "9"), answer("selected", "1e400"), ""}, "",
+            columns);
+  const auto got = values(scores.rewards_PG);
+  EXPECT_NEAR(got[0], 2.25, 1e-12);
+  EXPECT_NEAR(got[1], 2.25 - 0.3 - 0.25, 1e-12);
+  EXPECT_NEAR(got[2], 0.5, 1e-12);
+  EXPECT_EQ(got[3], 0.0);
+  EXPECT_EQ(scores.unreadable.at("job_application/no_score").size(), 1u);
+  EXPECT_EQ(scores.unreadable.at("job_application/no_decision").size(), 1u);
+  EXPECT_EQ(values(score("[{type: job_application, penalize: false_accept, penalty: 2}]",
+                         {answer("SELECTED", "9")}, "", columns)
+                       .rewards_PG),
+            (std::vector<double>{-2}));
+}
+
+TEST_F(Rewards, TextOverlapReadsTheAnswerBlockAndListsOfReferences) {
+  const auto scores = score("[{type: text_overlap}, {type: ngram_repetition, ngram_size: 1}]",
+                            {"<think>x</think><answer>the cat</answer>", ""}, "",
+                            {{"reference", "[\"the cat is on the mat\"]"}});
+  EXPECT_NEAR(values(scores.components.at("text_overlap"))[0], 0.135335, 1e-6);
+  EXPECT_EQ(scores.unreadable.at("text_overlap/empty").size(), 1u);
 }
 
 TEST_F(Rewards, BadConfigurationSaysWhere) {
