@@ -15,6 +15,8 @@ Content content_of(const Row& row, const std::string& key) {
   if (!value.is_array())
     throw DataError(row.where + ": \"" + key + "\": expected a string or a list of messages");
   content.conversational = true;
+  if (row.json.contains("tools") && !row.json["tools"].is_null())
+    content.tools = row.json["tools"].dump();
   for (const auto& each : value) {
     if (!each.is_object() || !each.contains("role") || !each["role"].is_string())
       throw DataError(row.where + ": \"" + key +
@@ -22,7 +24,8 @@ Content content_of(const Row& row, const std::string& key) {
     Message message{each["role"].get<std::string>(), "", ""};
     if (each.contains("content") && each["content"].is_string())
       message.content = each["content"].get<std::string>();
-    if (each.size() > 2) message.json = each.dump();
+    const bool text_only = each.contains("content") && each["content"].is_string();
+    if (each.size() > 2 || !text_only) message.json = each.dump();
     content.messages.push_back(std::move(message));
   }
   return content;

@@ -47,9 +47,11 @@ class Encoder {
   std::vector<int64_t> operator()(const Row& row, int64_t vocab_size) {
     if (row.json.contains("ids")) return given_ids(row, vocab_size);
     if (!tokenizer_) tokenizer_ = Tokenizer::load(model_);
-    if (row.json.contains("messages"))
-      return encode_messages(*tokenizer_, content_of(row, "messages").messages,
-                             /*add_generation_prompt=*/false);
+    if (row.json.contains("messages")) {
+      const auto content = content_of(row, "messages");
+      return encode_messages(*tokenizer_, content.messages, /*add_generation_prompt=*/false,
+                             content.tools);
+    }
     if (row.json.contains("text")) return tokenizer_->encode(content_of(row, "text").text);
     if (!row.json.contains("prompt") || !row.json.contains("completion"))
       throw DataError(

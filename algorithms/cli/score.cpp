@@ -40,8 +40,8 @@ class Scorer {
     } else if (row.json.contains("messages")) {
       const auto messages = content_of(row, "messages");
       if (messages.messages.empty()) throw DataError(row.where + ": \"messages\" is empty");
-      result["reward"] =
-          reward(encode_messages(*tokenizer_, messages.messages, /*add_generation_prompt=*/false));
+      result["reward"] = reward(encode_messages(*tokenizer_, messages.messages,
+                                                /*add_generation_prompt=*/false, messages.tools));
     } else {
       const auto completion = content_of(row, "completion");
       if (completion.empty() && prompt.empty())

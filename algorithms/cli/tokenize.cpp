@@ -36,7 +36,7 @@ nlohmann::ordered_json encode_row(const Row& row, const Options& options,
     const auto content = content_of(row, "messages");
     if (!content.conversational)
       throw DataError(row.where + ": \"messages\": expected a list of messages");
-    return {{"ids", encode_messages(tokenizer, content.messages, options.add_generation_prompt)}};
+    return {{"ids", encode_messages(tokenizer, content.messages, options.add_generation_prompt, content.tools)}};
   }
   if (!row.json.contains("text") || !row.json["text"].is_string())
     throw DataError(row.where + ": expected \"text\", a string, or \"messages\"");

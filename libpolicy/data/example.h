@@ -20,6 +20,7 @@ struct Content {
   std::string text;
   std::vector<Message> messages;
   bool conversational = false;
+  std::string tools = {};  ///< conversational: the functions that the model may call, a JSON array or ""
 
   bool empty() const { return conversational ? messages.empty() : text.empty(); }
 };

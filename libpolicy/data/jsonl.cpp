@@ -309,6 +309,9 @@ class Jsonl final : public Dataset {
       example.prompt = Content{};
       example.prompt.text = fill_template(json, where);
     }
+    if (const auto tools = example.extra.find("tools"); tools != example.extra.end())
+      for (Content* content : {&example.text, &example.prompt, &example.completion, &example.chosen, &example.rejected})
+        content->tools = tools->second;
     return example;
   }
 

@@ -6,22 +6,32 @@
 #include <jinja/value.h>
 #include <json.h>
 
-#include <algorithm>
-#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/core/error.h"
-#include "libpolicy/text/unicode.h"
+#include "libpolicy/text/template_guard.h"
 
 namespace meed {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// llama.cpp reports the place in the template in several lines; the first says what happened.
-std::string first_lines(const std::string& text) {
+/// llama.cpp reports what happened behind the place in the template, in several lines.
+std::string problem_of(const std::string& text) {
   constexpr size_t kMaxShown = 300;
-  return text.substr(0, kMaxShown);
+  constexpr std::string_view kError = "Error: ", kRaised = "Jinja Exception: ",
+                             kPlace = " at line ";
+  const size_t error = text.rfind(kError);
+  if (error == std::string::npos) return text.substr(0, kMaxShown);
+  std::string what = text.substr(error + kError.size(), kMaxShown);
+  if (what.starts_with(kRaised)) what.erase(0, kRaised.size());
+  const size_t place = text.find(kPlace);
+  if (place != std::string::npos && place < error)
+    what +=
+        " (line " +
+        text.substr(place + kPlace.size(), text.find(" in source", place) - place - kPlace.size()) +
+        ")";
+  return what;
 }
 
 Json to_json(const Message& message) {
@@ -32,137 +42,87 @@ Json to_json(const Message& message) {
   return {{"role", message.role}, {"content", message.content}};
 }
 
-/// Joins neighbours of one kind: the tokenizer cares where template text begins, not how it was put
-/// together.
-void append(std::vector<Tokenizer::Piece>& pieces, std::string text, bool trusted) {
-  if (text.empty()) return;
-  if (!pieces.empty() && pieces.back().trusted == trusted)
-    pieces.back().text += text;
-  else
-    pieces.push_back({std::move(text), trusted});
+std::string text_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-// A template may do with a message what it likes, and not all of it keeps the runtime's marks of
-// what is input (`tojson`, `split`, `join`). So every special token in a message gets a foreign
-// character behind its first one before the template is run; wherever that comes out, the character
-// before it is text.
-
-/// A noncharacter of Unicode that `text` does not hold: U+FDD0 to U+FDEF.
-std::string foreign_character(const std::string& text) {
-  for (char last = '\x90'; last <= '\xAF'; ++last)
-    if (std::string candidate{'\xEF', '\xB7', last}; text.find(candidate) == std::string::npos)
-      return candidate;
-  throw DataError("a conversation with all of U+FDD0 to U+FDEF is no text");
-}
-
-bool same_letter(char a, char b) {
-  return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
-}
-
-/// Breaks every special token in `text`, in any case of its letters.
-void break_specials(std::string& text, const std::vector<std::string>& specials,
-                    const std::string& foreign) {
-  for (const auto& special : specials) {
-    for (auto at = text.begin();;) {
-      at = std::search(at, text.end(), special.begin(), special.end(), same_letter);
-      if (at == text.end()) break;
-      const auto place =
-          static_cast<size_t>(at - text.begin()) + unicode::character_length(special[0]);
-      text.insert(place, foreign);
-      at = text.begin() + static_cast<std::ptrdiff_t>(place + foreign.size());
-    }
+/// Every string and key of `json` with the mark in its special tokens.
+Json guarded(const Json& json, const TemplateGuard& guard, const std::string& mark) {
+  if (json.is_string()) return guard.break_tokens(json.get_ref<const std::string&>(), mark);
+  Json result = json;
+  if (json.is_array())
+    for (auto& item : result) item = guarded(item, guard, mark);
+  if (json.is_object()) {
+    result = Json::object();
+    for (const auto& [key, value] : json.items())
+      result[guard.break_tokens(key, mark)] = guarded(value, guard, mark);
   }
+  return result;
 }
 
-void break_specials(Json& json, const std::vector<std::string>& specials,
-                    const std::string& foreign) {
-  if (json.is_string()) {
-    auto text = json.get<std::string>();
-    break_specials(text, specials, foreign);
-    json = std::move(text);
-  } else if (json.is_object()) {
-    Json broken = Json::object();
-    for (const auto& [key, value] : json.items()) {
-      std::string name = key;
-      break_specials(name, specials, foreign);
-      break_specials(broken[name] = value, specials, foreign);
-    }
-    json = std::move(broken);
-  } else if (json.is_array()) {
-    for (auto& item : json) break_specials(item, specials, foreign);
+jinja::program parse(const std::string& source) {
+  try {
+    jinja::lexer lexer;
+    return jinja::parse_from_tokens(lexer.tokenize(source));
+  } catch (const std::exception& e) {
+    throw DataError("chat template: " + problem_of(e.what()));
   }
-}
-
-/// Appends a part of the output without its foreign characters.
-void append_mended(std::vector<Tokenizer::Piece>& pieces, const std::string& text, bool trusted,
-                   const std::string& foreign) {
-  size_t done = 0;
-  for (size_t at; (at = text.find(foreign, done)) != std::string::npos;
-       done = at + foreign.size()) {
-    size_t before = at;
-    while (before > done && (static_cast<unsigned char>(text[--before]) & 0xC0) == 0x80) {
-    }
-    append(pieces, text.substr(done, before - done), trusted);
-    append(pieces, text.substr(before, at - before), /*trusted=*/false);
-  }
-  append(pieces, text.substr(done), trusted);
 }
 
 }  // namespace
 
 struct ChatTemplate::Impl {
-  std::string source, bos_token, eos_token;
-  std::vector<std::string> special_tokens;
-  jinja::program program;
+  struct Program {
+    std::string source;
+    jinja::program program;
+  };
+  Program main;
+  std::optional<Program> tool_use;
+  Json named_tokens = Json::object();
+  TemplateGuard guard;
 };
 
-ChatTemplate::ChatTemplate(const std::string& jinja_source, const std::string& bos_token,
-                           const std::string& eos_token, std::vector<std::string> special_tokens)
+ChatTemplate::ChatTemplate(const std::string& jinja_source, const ChatTemplateOptions& options)
     : impl_(std::make_unique<Impl>()) {
-  impl_->source = jinja_source;
-  impl_->bos_token = bos_token;
-  impl_->eos_token = eos_token;
-  impl_->special_tokens = std::move(special_tokens);
-  std::erase(impl_->special_tokens, "");
-  try {
-    jinja::lexer lexer;
-    const auto lexed = lexer.tokenize(jinja_source);
-    impl_->program = jinja::parse_from_tokens(lexed);
-  } catch (const std::exception& e) {
-    throw DataError("chat template: " + first_lines(e.what()));
-  }
+  impl_->main = {jinja_source, parse(jinja_source)};
+  if (!options.tool_use.empty()) impl_->tool_use.emplace(options.tool_use, parse(options.tool_use));
+  for (const auto& [name, token] : options.named_tokens) impl_->named_tokens[name] = token;
+  impl_->guard = TemplateGuard(options.special_tokens);
 }
 
 ChatTemplate::~ChatTemplate() = default;
 
-const std::string& ChatTemplate::source() const { return impl_->source; }
+const std::string& ChatTemplate::source() const { return impl_->main.source; }
 
 std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> messages,
                                                    bool add_generation_prompt,
                                                    const std::string& tools_json) const {
   Json untrusted = {{"messages", Json::array()}};
   for (const auto& message : messages) untrusted["messages"].push_back(to_json(message));
-  if (!tools_json.empty())
+  if (!tools_json.empty()) {
     untrusted["tools"] = Json::parse(tools_json, nullptr, /*allow_exceptions=*/false);
-  const Json trusted = {{"bos_token", impl_->bos_token},
-                        {"eos_token", impl_->eos_token},
-                        {"add_generation_prompt", add_generation_prompt}};
-  const auto text = [](const Json& json) {
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  };
-  const auto foreign = foreign_character(text(untrusted) + impl_->source);
-  break_specials(untrusted, impl_->special_tokens, foreign);
+    if (!untrusted["tools"].is_array())
+      throw DataError("chat template: \"tools\": expected a list of functions");
+  }
+  Json trusted = impl_->named_tokens;
+  trusted["add_generation_prompt"] = add_generation_prompt;
+  // Only messages that hold special tokens are rendered with marks: all others give exactly the
+  // text that transformers gives.
+  std::string mark = TemplateGuard::free_mark(text_of(untrusted));
+  Json marked = guarded(untrusted, impl_->guard, mark);
+  if (marked == untrusted) mark.clear();
+  const auto& chosen = impl_->tool_use && !tools_json.empty() ? *impl_->tool_use : impl_->main;
   std::vector<Tokenizer::Piece> pieces;
   try {
-    jinja::context context(impl_->source);
-    jinja::global_from_json(context, common_json::parse(text(trusted)), /*mark_input=*/false);
-    jinja::global_from_json(context, common_json::parse(text(untrusted)), /*mark_input=*/true);
+    jinja::context context(chosen.source);
+    jinja::global_from_json(context, common_json::parse(text_of(trusted)), /*mark_input=*/false);
+    jinja::global_from_json(context, common_json::parse(text_of(marked)), /*mark_input=*/true);
     jinja::runtime runtime(context);
-    const auto parts = jinja::runtime::gather_string_parts(runtime.execute(impl_->program));
+    const auto parts = jinja::runtime::gather_string_parts(runtime.execute(chosen.program));
     for (const auto& part : parts->as_string().parts)
-      append_mended(pieces, part.val, !part.is_input, foreign);
+      TemplateGuard::append_pieces(part.val, mark, /*trusted=*/!part.is_input, pieces);
   } catch (const std::exception& e) {
-    throw DataError("chat template: " + first_lines(e.what()));
+    throw DataError("chat template: " + problem_of(e.what()));
   }
   return pieces;
 }
@@ -190,14 +150,15 @@ void append_eos(const Tokenizer& tokenizer, std::vector<int64_t>& ids) {
 }  // namespace
 
 std::vector<int64_t> encode_messages(const Tokenizer& tokenizer, std::span<const Message> messages,
-                                     bool add_generation_prompt) {
-  const auto pieces = template_of(tokenizer).render(messages, add_generation_prompt);
+                                     bool add_generation_prompt, const std::string& tools_json) {
+  const auto pieces = template_of(tokenizer).render(messages, add_generation_prompt, tools_json);
   return tokenizer.encode(pieces);
 }
 
 std::vector<int64_t> encode_prompt(const Tokenizer& tokenizer, const Content& prompt) {
   if (prompt.conversational)
-    return encode_messages(tokenizer, prompt.messages, /*add_generation_prompt=*/true);
+    return encode_messages(tokenizer, prompt.messages, /*add_generation_prompt=*/true,
+                           prompt.tools);
   return tokenizer.encode(prompt.text, {.parse_special = false, .add_special_tokens = true});
 }
 
@@ -211,14 +172,17 @@ EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt,
     messages.insert(messages.end(), completion.messages.begin(), completion.messages.end());
     if (before.empty() && messages.size() > 1) before.assign(messages.begin(), messages.end() - 1);
     if (!before.empty())
-      pair.prompt_ids = encode_messages(tokenizer, before, /*add_generation_prompt=*/true);
-    auto whole = encode_messages(tokenizer, messages, /*add_generation_prompt=*/false);
+      pair.prompt_ids =
+          encode_messages(tokenizer, before, /*add_generation_prompt=*/true, prompt.tools);
+    auto whole =
+        encode_messages(tokenizer, messages, /*add_generation_prompt=*/false, prompt.tools);
     // Some templates write a past answer otherwise than one to come; then the two share less than
     // the prompt.
     if (!starts_with(whole, pair.prompt_ids)) {
-      pair.prompt_ids = before.empty()
-                            ? std::vector<int64_t>{}
-                            : encode_messages(tokenizer, before, /*add_generation_prompt=*/false);
+      pair.prompt_ids =
+          before.empty()
+              ? std::vector<int64_t>{}
+              : encode_messages(tokenizer, before, /*add_generation_prompt=*/false, prompt.tools);
       if (!starts_with(whole, pair.prompt_ids))
         throw DataError(
             "chat template: a conversation does not begin with its own prompt; give the row as "
@@ -248,7 +212,7 @@ EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt,
 
 std::vector<int64_t> encode_text(const Tokenizer& tokenizer, const Content& text, bool add_eos) {
   if (text.conversational)
-    return encode_messages(tokenizer, text.messages, /*add_generation_prompt=*/false);
+    return encode_messages(tokenizer, text.messages, /*add_generation_prompt=*/false, text.tools);
   auto ids = tokenizer.encode(text.text, {.parse_special = false, .add_special_tokens = true});
   if (add_eos) append_eos(tokenizer, ids);
   return ids;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,16 +11,22 @@
 
 namespace meed {
 
+/// What belongs to a chat template beside its text.
+struct ChatTemplateOptions {
+  std::string tool_use = {};                             ///< the template for conversations with tools, if another
+  std::map<std::string, std::string> named_tokens = {};  ///< "bos_token" -> "<s>": variables of the template
+  std::vector<std::string> special_tokens = {};          ///< what messages must not forge
+};
+
 /// A chat template (Jinja, as transformers' apply_chat_template renders it).
 class ChatTemplate {
  public:
-  /// `special_tokens`: texts that a message must not be able to forge, whatever the template does with it. Throws DataError with
-  /// the template's position on a syntax error.
-  ChatTemplate(const std::string& jinja, const std::string& bos_token, const std::string& eos_token,
-               std::vector<std::string> special_tokens = {});
+  /// Throws DataError with the template's position on a syntax error.
+  explicit ChatTemplate(const std::string& jinja, const ChatTemplateOptions& options = {});
   ~ChatTemplate();
 
   /// Pieces of template text (trusted) and of message text (not trusted), in order. `tools_json`: a JSON array or "".
+  /// Joined they are the rendered text; no special token that stands in a message is trusted as a whole.
   /// Throws DataError (the template's own raise_exception, for one).
   std::vector<Tokenizer::Piece> render(std::span<const Message> messages, bool add_generation_prompt,
                                        const std::string& tools_json = "") const;
@@ -30,8 +37,9 @@ class ChatTemplate {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Token ids of a conversation.
-std::vector<int64_t> encode_messages(const Tokenizer& tokenizer, std::span<const Message> messages, bool add_generation_prompt);
+/// Token ids of a conversation. `tools_json`: the functions that the model may call, a JSON array or "".
+std::vector<int64_t> encode_messages(const Tokenizer& tokenizer, std::span<const Message> messages, bool add_generation_prompt,
+                                     const std::string& tools_json = "");
 
 /// Token ids of a prompt: a plain text as it is, messages through the chat template with a generation prompt.
 /// Special tokens in the text are not parsed. Throws DataError if there is no template.

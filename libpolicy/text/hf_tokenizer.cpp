@@ -117,18 +117,17 @@ void HfTokenizer::apply_config() {
 
 void HfTokenizer::load_chat_template() {
   if (config_.chat_template.empty()) return;
-  const auto named = [&](const char* name) {
-    const auto found = config_.named_tokens.find(name);
-    return found == config_.named_tokens.end() ? std::string() : found->second;
-  };
-  std::vector<std::string> specials;
-  for (const auto& token : added_.all())
-    if (token.special) specials.push_back(token.content);
+  ChatTemplateOptions options{.tool_use = config_.tool_use_template,
+                              .named_tokens = config_.named_tokens};
+  for (const auto& token : added_.all()) {
+    if (!token.special) continue;
+    options.special_tokens.push_back(token.content);
+    if (token.written != token.content) options.special_tokens.push_back(token.written);
+  }
   try {
-    chat_template_ = std::make_unique<ChatTemplate>(config_.chat_template, named("bos_token"),
-                                                    named("eos_token"), std::move(specials));
+    chat_template_ = std::make_unique<ChatTemplate>(config_.chat_template, options);
   } catch (const DataError& e) {
-    chat_template_error_ = files_.name + ": chat template: " + e.what();
+    chat_template_error_ = files_.name + ": " + e.what();
   }
 }
 
@@ -143,7 +142,8 @@ std::optional<int64_t> HfTokenizer::named_id(const std::string& name) const {
   return token_to_id(found->second);
 }
 
-std::vector<int64_t> HfTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+std::vector<int64_t> HfTokenizer::encode(std::string_view text,
+                                         const EncodeOptions& options) const {
   std::string repaired;
   if (unicode::valid_prefix(text) != text.size()) text = repaired = unicode::replace_invalid(text);
   std::vector<int64_t> ids;
@@ -155,7 +155,8 @@ std::vector<int64_t> HfTokenizer::encode(std::string_view text, const EncodeOpti
   return ids;
 }
 
-std::vector<int64_t> HfTokenizer::encode(std::span<const Piece> pieces, bool add_special_tokens) const {
+std::vector<int64_t> HfTokenizer::encode(std::span<const Piece> pieces,
+                                         bool add_special_tokens) const {
   std::string text;
   std::vector<std::pair<size_t, size_t>> ranges;  // trusted
   for (const auto& piece : pieces) {

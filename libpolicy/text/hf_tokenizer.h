@@ -23,6 +23,7 @@ struct TokenizerFiles {
   std::string config_json;     ///< tokenizer_config.json; may be empty
   std::string special_map_json;  ///< special_tokens_map.json; may be empty
   std::string chat_template;   ///< chat_template.jinja; may be empty
+  std::string tool_use_template;  ///< additional_chat_templates/tool_use.jinja; may be empty
 };
 
 /// Reads the files of a folder, or tokenizer.json and what lies beside it. Throws DataError.

@@ -16,6 +16,8 @@ using Json = nlohmann::ordered_json;
 constexpr const char* kNamedTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                         "pad_token", "cls_token", "mask_token"};
 
+constexpr const char* kToolUseTemplate = "additional_chat_templates/tool_use.jinja";
+
 std::string read_if_there(const fs::path& path) { return fs::exists(path) ? read_file(path) : ""; }
 
 /// tokenizer.json of a BERT folder that has only vocab.txt.
@@ -141,6 +143,7 @@ TokenizerFiles read_tokenizer_files(const fs::path& path) {
   files.config_json = read_if_there(folder / "tokenizer_config.json");
   files.special_map_json = read_if_there(folder / "special_tokens_map.json");
   files.chat_template = read_if_there(folder / "chat_template.jinja");
+  files.tool_use_template = read_if_there(folder / kToolUseTemplate);
   if (!is_folder) {
     files.tokenizer_json = read_file(path);
   } else if (fs::exists(folder / "tokenizer.json")) {
@@ -181,6 +184,7 @@ TokenizerConfig read_tokenizer_config(const TokenizerFiles& files) {
   if (!files.special_map_json.empty())
     read_named_tokens(JsonReader::parse(files.special_map_json, files.name + "/special_tokens_map.json"), config);
   if (!files.chat_template.empty()) config.chat_template = files.chat_template;
+  if (!files.tool_use_template.empty()) config.tool_use_template = files.tool_use_template;
   return config;
 }
 
@@ -202,6 +206,10 @@ void HfTokenizer::save(const fs::path& folder) const {
                     files_.special_map_json.empty() ? map.dump(2) + "\n" : files_.special_map_json);
   if (!files_.chat_template.empty())
     write_file_atomic(folder / "chat_template.jinja", files_.chat_template);
+  if (!files_.tool_use_template.empty()) {
+    fs::create_directories((folder / kToolUseTemplate).parent_path());
+    write_file_atomic(folder / kToolUseTemplate, files_.tool_use_template);
+  }
 }
 
 }  // namespace meed

@@ -27,7 +27,8 @@ std::vector<Message> conversation(size_t index) {
 
 TEST(ChatTemplates, RendersAsTransformers) {
   for (const auto& row : golden().at("templates")) {
-    const ChatTemplate chat(row.at("source"), "<|im_start|>", "<|im_end|>");
+    const ChatTemplate chat(row.at("source"), {.named_tokens = {{"bos_token", "<|im_start|>"},
+                                                                {"eos_token", "<|im_end|>"}}});
     const auto pieces =
         chat.render(conversation(row.at("conversation").get<size_t>()),
                     row.at("add_generation_prompt").get<bool>(),
@@ -66,7 +67,7 @@ TEST(ChatTemplates, NothingDoneToAMessageMakesItTrusted) {
     const std::string source =
         "{% for m in messages %}<|im_start|>{{ " + std::string(expression) + " }}{% endfor %}";
     try {
-      const ChatTemplate chat(source, "", "", {"<|im_start|>", "<|im_end|>"});
+      const ChatTemplate chat(source, {.special_tokens = {"<|im_start|>", "<|im_end|>"}});
       for (const auto& piece : chat.render(messages, false)) {
         if (!piece.trusted) continue;
         EXPECT_EQ(piece.text.find("<|im_end|>"), std::string::npos) << expression;
@@ -79,7 +80,7 @@ TEST(ChatTemplates, NothingDoneToAMessageMakesItTrusted) {
 }
 
 TEST(ChatTemplates, SaysWhatATemplateRefuses) {
-  const ChatTemplate chat("{{ raise_exception('roles must alternate') }}", "", "");
+  const ChatTemplate chat("{{ raise_exception('roles must alternate') }}");
   try {
     chat.render(conversation(0), false);
     FAIL() << "no error";
@@ -87,8 +88,8 @@ TEST(ChatTemplates, SaysWhatATemplateRefuses) {
     EXPECT_NE(std::string(error.what()).find("roles must alternate"), std::string::npos)
         << error.what();
   }
-  EXPECT_THROW(ChatTemplate("{% for %}", "", ""), DataError);
-  EXPECT_THROW(ChatTemplate("{{ unclosed", "", ""), DataError);
+  EXPECT_THROW(ChatTemplate("{% for %}"), DataError);
+  EXPECT_THROW(ChatTemplate("{{ unclosed"), DataError);
 }
 
 }  // namespace
