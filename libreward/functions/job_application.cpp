@@ -3,6 +3,7 @@
 #include <optional>
 #include <set>
 
+#include "libpolicy/core/error.h"
 #include "libpolicy/text/answer.h"
 #include "libpolicy/text/unicode.h"
 #include "libreward/functions/columns.h"
@@ -48,10 +49,10 @@ class JobApplication final : public PointwiseReward {
     auto given = block ? parse_number(*block) : std::nullopt;
     if (given && (*given < 0.0 || *given > 10.0)) given.reset();
     const auto reasons = only_block(text, "reasons");
-    const bool wanted =
-        read_decision(column(example, config_.decision_column, "job_application")).value_or(false);
-    const double gold =
-        parse_number(column(example, config_.score_column, "job_application")).value_or(0.0);
+    const auto wanted = read_decision(column(example, config_.decision_column, "job_application"));
+    if (!wanted) bad_column(example, config_.decision_column, "SELECTED or REJECTED");
+    const auto gold = parse_number(column(example, config_.score_column, "job_application"));
+    if (!gold) bad_column(example, config_.score_column, "a number");
     const auto skills = texts_of(column(example, config_.skills_column, "job_application"));
 
     Score score;
@@ -61,8 +62,8 @@ class JobApplication final : public PointwiseReward {
       score.unreadable = "no_score";
     else if (!reasons)
       score.unreadable = "no_reasons";
-    score.parts = {{"decision", decision && *decision == wanted ? 1.0 : 0.0},
-                   {"score", given ? std::max(0.0, 1.0 - std::abs(*given - gold) / 10.0) : 0.0},
+    score.parts = {{"decision", decision && *decision == *wanted ? 1.0 : 0.0},
+                   {"score", given ? std::max(0.0, 1.0 - std::abs(*given - *gold) / 10.0) : 0.0},
                    {"evidence", reasons ? evidence_f1(*reasons, skills) : 0.0},
                    {"format", score.unreadable.empty() ? 1.0 : 0.0}};
     score.value = config_.decision_weight * score.parts["decision"] +
@@ -70,11 +71,18 @@ class JobApplication final : public PointwiseReward {
                   config_.evidence_weight * score.parts["evidence"] +
                   config_.format_weight * score.parts["format"];
     if (config_.penalize == "false_accept") {
-      if (decision && *decision && !wanted) score.value = -config_.penalty;
+      if (decision && *decision && !*wanted) score.value = -config_.penalty;
     } else if (decision && given && *decision != (*given >= 5.0)) {
       score.value -= config_.penalty;
     }
     return score;
+  }
+
+  [[noreturn]] static void bad_column(const Example& example, const std::string& name,
+                                      const char* expected) {
+    throw DataError("row " + std::to_string(example.row + 1) + ": job_application: the column \"" +
+                    name + "\": expected " + expected + ", got \"" +
+                    example.extra.at(name).substr(0, 60) + "\"");
   }
 
   static std::string lower_trimmed(std::string_view raw) {
