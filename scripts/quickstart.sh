@@ -28,4 +28,4 @@ else
   say "training: configs/quickstart.yaml"
   build/release/bin/meed train configs/quickstart.yaml run.output_dir="$output" "${settings[@]}" "${resume[@]}"
 fi
-say "the report: $root/$output/report.html"
+say "the report: $(realpath "$output/report.html")"
