@@ -9,6 +9,7 @@
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/random.h"
+#include "libpolicy/distributed/moments.h"
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/text/chat_template.h"
 
@@ -206,20 +207,17 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
   const auto groups = static_cast<double>(scored.groups.size());
   if (groups > 0 && scored.rewards_PG.size(1) > 1) {
     const auto std_P = scored.rewards_PG.std(/*dim=*/1, /*unbiased=*/true);
-    recorder.record("reward_std", std_P.nan_to_num().mean().item<double>(), Reduce::kMean, groups);
     recorder.record("frac_reward_zero_std",
                     (std_P.abs() < 1e-12).to(at::kDouble).mean().item<double>(), Reduce::kMean,
                     groups);
   }
   record_mean(recorder, "reward", scored.rewards_PG);
+  // As TRL: over all completions of all ranks, not by group.
+  recorder.record("reward_std", global_moments(scored.rewards_PG, run_.comm()).std, Reduce::kMax);
   for (const auto& [name, values] : scored.components) {
     record_mean(recorder, "rewards/" + name + "/mean", values);
-    if (values.numel() > 1) {
-      const auto finite = values.masked_select(values.isfinite());
-      if (finite.numel() > 1)
-        recorder.record("rewards/" + name + "/std", finite.std().item<double>(), Reduce::kMean,
-                        static_cast<double>(finite.numel()));
-    }
+    recorder.record("rewards/" + name + "/std", global_moments(values, run_.comm()).std,
+                    Reduce::kMax);
   }
   for (const auto& [name, values] : scored.parts) record_mean(recorder, "rewards/" + name, values);
   for (const auto& [name, count] : scored.unreadable)

@@ -92,8 +92,9 @@ provide() {
   say "unpacking $name"
   rm -rf "$deps/.unpacking"
   mkdir -p "$deps/.unpacking"
-  unpack "$name" "$deps/downloads/$file" "$deps/.unpacking" \
-    || die "cannot unpack $file into $deps; is the disk full? ($(df -h --output=avail "$deps" | tail -1 | tr -d ' ') left)"
+  # In the background, since a function to the left of || goes on after an error.
+  unpack "$name" "$deps/downloads/$file" "$deps/.unpacking" &
+  wait $! || die "cannot unpack $file into $deps; is the disk full? ($(df -h --output=avail "$deps" | tail -1 | tr -d ' ') left)"
   rm -rf "$target"
   if [ "$name" = smollm2 ]; then mv "$deps/.unpacking/"*.gguf "$target"; else mv "$deps/.unpacking" "$target"; fi
   rm -rf "$deps/.unpacking"
