@@ -1,7 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <iostream>
 #include <memory>
 
 #include "algorithms/cli/command.h"

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include "libpolicy/core/error.h"
-#include "libpolicy/distributed/communicator.h"
 #include "libpolicy/distributed/moments.h"
 
 namespace meed {

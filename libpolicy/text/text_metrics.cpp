@@ -7,6 +7,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "libpolicy/text/text_pattern.h"
 #include "libpolicy/text/unicode.h"
 
 namespace meed {
@@ -15,11 +16,6 @@ namespace {
 constexpr size_t kMaxBleuOrder = 4;
 constexpr size_t kMaxChrfOrder = 6;
 constexpr size_t kMaxRougeWords = 4096;
-
-void replace_all(std::string& text, std::string_view what, std::string_view with) {
-  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size())
-    text.replace(at, what.size(), with);
-}
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_stop(char c) { return c == '.' || c == ','; }
@@ -61,18 +57,6 @@ std::vector<std::string> split_words(std::string_view text) {
 }
 
 using Words = std::vector<std::string>;
-using Counts = std::map<std::string, int64_t>;
-
-/// n-grams of one order, words joined by a space that no word holds.
-Counts count_ngrams(const Words& words, size_t order) {
-  Counts counts;
-  for (size_t i = 0; i + order <= words.size(); ++i) {
-    std::string ngram;
-    for (size_t k = 0; k < order; ++k) ngram += words[i + k] + ' ';
-    ++counts[ngram];
-  }
-  return counts;
-}
 
 struct BleuStatistics {
   double matches[kMaxBleuOrder] = {}, totals[kMaxBleuOrder] = {};
@@ -81,7 +65,7 @@ struct BleuStatistics {
 BleuStatistics bleu_statistics(const Words& words, const std::vector<Words>& references) {
   BleuStatistics result;
   for (size_t n = 0; n < kMaxBleuOrder; ++n) {
-    Counts most;
+    std::map<std::string, int64_t> most;
     for (const auto& reference : references)
       for (const auto& [ngram, count] : count_ngrams(reference, n + 1))
         most[ngram] = std::max(most[ngram], count);
@@ -182,13 +166,13 @@ double longest_common_subsequence(const Words& a, const Words& b) {
 
 std::vector<std::string> tokenize_13a(std::string_view raw) {
   std::string text = unicode::replace_invalid(raw);
-  replace_all(text, "<skipped>", "");
-  replace_all(text, "-\n", "");
+  TextPattern("<skipped>").replace_all(text, "");
+  TextPattern("-\n").replace_all(text, "");
   std::replace(text.begin(), text.end(), '\n', ' ');
-  replace_all(text, "&quot;", "\"");
-  replace_all(text, "&amp;", "&");
-  replace_all(text, "&lt;", "<");
-  replace_all(text, "&gt;", ">");
+  TextPattern("&quot;").replace_all(text, "\"");
+  TextPattern("&amp;").replace_all(text, "&");
+  TextPattern("&lt;").replace_all(text, "<");
+  TextPattern("&gt;").replace_all(text, ">");
   std::string spaced = " ";
   for (const char c : text) {
     if (is_mark(c)) {
@@ -216,6 +200,16 @@ std::vector<std::string> tokenize_13a(std::string_view raw) {
         out += {a, ' ', b, ' '};
       });
   return split_words(spaced);
+}
+
+std::map<std::string, int64_t> count_ngrams(std::span<const std::string> words, size_t order) {
+  std::map<std::string, int64_t> counts;
+  for (size_t i = 0; i + order <= words.size(); ++i) {
+    std::string ngram;
+    for (size_t k = 0; k < order; ++k) ngram += words[i + k] + ' ';
+    ++counts[ngram];
+  }
+  return counts;
 }
 
 double sentence_bleu(std::string_view text, std::span<const std::string> references,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +11,9 @@ namespace meed {
 
 /// Words as WMT's mteval-v13a and sacreBLEU split them. Bytes that are not UTF-8 become U+FFFD.
 std::vector<std::string> tokenize_13a(std::string_view text);
+
+/// How often each n-gram of `order` words occurs, its words joined by spaces.
+std::map<std::string, int64_t> count_ngrams(std::span<const std::string> words, size_t order);
 
 enum class BleuStyle {
   kHfSmooth,  ///< (m + 1) / (t + 1) for every order, shortest reference; as evaluate's "bleu" with

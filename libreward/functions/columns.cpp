@@ -37,4 +37,8 @@ std::optional<std::string_view> only_block(std::string_view text, const std::str
   return text.substr(begin, last - begin);
 }
 
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
 }  // namespace meed

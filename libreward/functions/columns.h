@@ -19,4 +19,7 @@ std::vector<std::string> texts_of(const std::string& value);
 /// do not pair up.
 std::optional<std::string_view> only_block(std::string_view text, const std::string& tag);
 
+/// Nothing but white space.
+bool is_blank(std::string_view text);
+
 }  // namespace meed

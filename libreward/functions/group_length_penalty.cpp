@@ -37,16 +37,19 @@ class GroupLengthPenalty final : public RewardFunction {
  private:
   std::vector<Score> score_group(const RolloutGroup& group) const {
     std::vector<Score> scores(group.completions.size());
-    const auto& gold = column(group.example, config_.answer_column, "group_length_penalty");
+    const auto right =
+        extract_answer(column(group.example, config_.answer_column, "group_length_penalty"));
+    if (!right) return scores;
     double sum = 0.0, count = 0.0;
     for (const auto& completion : group.completions) {
-      if (!is_right(completion.text, gold)) continue;
+      const auto given = extract_answer(completion.text);
+      if (!given || !same_number(*right, *given)) continue;
       sum += static_cast<double>(completion.token_ids.size());
       count += 1.0;
     }
     if (count == 0.0 || sum == 0.0) return scores;
+    const double mean = sum / count;
     for (size_t g = 0; g < scores.size(); ++g) {
-      const double mean = sum / count;
       double deviation = static_cast<double>(group.completions[g].token_ids.size()) / mean - 1.0;
       if (config_.mode == "short") deviation = std::min(deviation, 0.0);
       if (config_.mode == "long") deviation = std::max(deviation, 0.0);
@@ -54,11 +57,6 @@ class GroupLengthPenalty final : public RewardFunction {
       scores[g].value = -config_.max_penalty * std::clamp(excess, 0.0, 1.0);
     }
     return scores;
-  }
-
-  static bool is_right(const std::string& text, const std::string& gold) {
-    const auto right = extract_answer(gold), given = extract_answer(text);
-    return right && given && same_number(*right, *given);
   }
 
   Config config_;

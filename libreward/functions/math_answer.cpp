@@ -2,6 +2,7 @@
 
 #include "libpolicy/core/error.h"
 #include "libpolicy/text/answer.h"
+#include "libreward/functions/columns.h"
 #include "libreward/reward_function.h"
 
 namespace meed {
@@ -38,12 +39,8 @@ class MathAnswer final : public PointwiseReward {
 
  private:
   Score score_one(const Example& example, const Completion& completion) override {
-    const auto found = example.extra.find(config_.answer_column);
-    if (found == example.extra.end())
-      throw DataError("row " + std::to_string(example.row + 1) +
-                      ": math_answer needs the column \"" + config_.answer_column + "\"");
     // GSM8K's column is a whole solution; the number after #### is the answer.
-    const auto right = extract_answer(found->second);
+    const auto right = extract_answer(column(example, config_.answer_column, "math_answer"));
     if (!right)
       throw DataError("row " + std::to_string(example.row + 1) + ": column \"" +
                       config_.answer_column + "\" holds no number");

@@ -1,5 +1,3 @@
-#include <set>
-
 #include "libpolicy/text/text_metrics.h"
 #include "libreward/reward_function.h"
 
@@ -27,14 +25,8 @@ class NgramRepetition final : public PointwiseReward {
     const auto words = tokenize_13a(completion.text);
     const auto n = static_cast<size_t>(config_.ngram_size);
     if (words.size() < n) return {};
-    std::set<std::string> distinct;
-    for (size_t i = 0; i + n <= words.size(); ++i) {
-      std::string ngram;
-      for (size_t k = 0; k < n; ++k) ngram += words[i + k] + ' ';
-      distinct.insert(std::move(ngram));
-    }
-    const double share =
-        static_cast<double>(distinct.size()) / static_cast<double>(words.size() - n + 1);
+    const double share = static_cast<double>(count_ngrams(words, n).size()) /
+                         static_cast<double>(words.size() - n + 1);
     return {.value = config_.max_penalty * (share - 1.0)};
   }
   Config config_;

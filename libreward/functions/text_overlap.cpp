@@ -31,9 +31,8 @@ class TextOverlap final : public PointwiseReward {
     const auto references = texts_of(column(example, config_.reference_column, "text_overlap"));
     const auto answer = only_block(completion.text, config_.answer_tag);
     const std::string_view text = answer ? *answer : std::string_view(completion.text);
-    const bool empty = text.find_first_not_of(" \t\r\n") == std::string_view::npos;
     Score score{.value = value(text, references)};
-    if (empty) score.unreadable = "empty";
+    if (is_blank(text)) score.unreadable = "empty";
     return score;
   }
 

@@ -66,7 +66,7 @@ class ToolCallReward final : public RewardFunction {
  private:
   std::vector<ToolCall> wanted_calls(const Example& example) const {
     const auto& text = column(example, config_.answer_column, "tool_call");
-    if (text.find_first_not_of(" \t\r\n") == std::string::npos) return {};
+    if (is_blank(text)) return {};
     auto calls = parse_tool_calls(text);
     if (!calls)
       throw DataError("row " + std::to_string(example.row + 1) + ": column \"" +
@@ -121,10 +121,6 @@ class ToolCallReward final : public RewardFunction {
     }
     return is_blank(text.substr(at)) &&
            (calls || text.find("<tool_call>") == std::string_view::npos);
-  }
-
-  static bool is_blank(std::string_view text) {
-    return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
   }
 
   double progress() const {

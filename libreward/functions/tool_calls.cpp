@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "libreward/functions/columns.h"
+
 namespace meed {
 namespace {
 
@@ -107,7 +109,7 @@ std::optional<std::vector<ToolCall>> parse_tool_calls(std::string_view text) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const auto line = text.substr(begin, end - begin);
     begin = end + 1;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    if (is_blank(line)) continue;
     const auto json = parse(line);
     if (!json || !read_calls(*json, calls)) return std::nullopt;
   }
