@@ -3,7 +3,7 @@
 const GROUPS = [
   ['Evaluation', [{ each: /^eval_(?!completions)/ }, { each: /^eval_completions/ }]],
   ['Reward', [
-    { name: 'reward', keys: ['reward'], band: 'reward_std', about: 'Mean over the completions of a step; the band is the standard deviation within a group.' },
+    { name: 'reward', keys: ['reward'], band: 'reward_std', about: 'Mean over the completions of a step; the band is their standard deviation.' },
     { name: 'reward components', keys: /^rewards\/(?!chosen|rejected|margins|accuracies).*\/mean$/, about: 'Mean of each reward function, before weights.' },
     { name: 'spread of components', keys: /^rewards\/.*\/std$/, about: 'Standard deviation of each reward function.' },
     { name: 'groups without spread', keys: ['frac_reward_zero_std'], about: 'Share of groups whose rewards are all equal: they teach nothing.' },
