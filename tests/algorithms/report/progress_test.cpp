@@ -107,10 +107,12 @@ std::string on_terminal(unsigned short columns, const std::function<void(int ter
   work(slave);
   ::dup2(saved, STDERR_FILENO);
   ::close(saved);
-  std::string text(65536, '\0');
-  const ssize_t length = ::read(master, text.data(), text.size());
-  text.resize(length > 0 ? static_cast<size_t>(length) : 0);
   ::close(slave);
+  // What was written arrives in pieces; with the last writer gone the end of it is an error.
+  std::string text;
+  char piece[4096];
+  for (ssize_t length; (length = ::read(master, piece, sizeof piece)) > 0;)
+    text.append(piece, static_cast<size_t>(length));
   ::close(master);
   return text;
 }
