@@ -4,7 +4,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/data/dataset.h"
 #include "libreward/reward_function.h"
-#include "libreward/reward_transform.h"
+#include "libreward/reward_pipeline.h"
 
 namespace meed {
 
@@ -147,10 +147,8 @@ void Recipe::fields(FieldVisitor& v) {
   v.component("eval_data", eval_data, datasets(), "What it is evaluated on.");
   v.components("rewards", rewards, reward_functions(),
                "Reward functions of an online algorithm, summed by weight.");
-  for (const auto& reward : rewards) {
-    const auto problem = check_shapes(reward);
-    v.require(problem.empty(), "rewards", "have a transform that does not fit: " + problem);
-  }
+  for (const auto& problem : pipeline_problems(rewards))
+    v.require(false, "rewards", "do not fit together: " + problem);
   v.section("rollout", rollout, "How an online algorithm samples.");
   v.section("optim", optim, "Optimiser, schedule and batch.");
 }

@@ -156,9 +156,10 @@ std::vector<RolloutGroup> RolloutSampler::generate(const Dataset& data,
   return groups;
 }
 
-ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups) {
+ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups,
+                                     const ScoreOptions& options) {
   ScoredRollouts scored{.groups = std::move(groups)};
-  auto rewards = rewards_.score(scored.groups);
+  auto rewards = rewards_.score(scored.groups, options);
   scored.rewards_PG = std::move(rewards.rewards_PG);
   scored.components = std::move(rewards.components);
   scored.parts = std::move(rewards.parts);
@@ -177,7 +178,7 @@ ScoredRollouts RolloutSampler::sample(const std::vector<int64_t>& rows, int64_t 
   for (auto& group : groups)
     for (auto& completion : group.completions) completion.policy_version = policy_version;
   const auto generated = std::chrono::steady_clock::now();
-  auto scored = score(std::move(groups));
+  auto scored = score(std::move(groups), {.step = policy_version, .training = true});
   const auto seconds = [](auto from, auto to) {
     return std::chrono::duration<double>(to - from).count();
   };
@@ -242,8 +243,9 @@ void RolloutSampler::evaluate(const std::string& phase, int64_t step) {
   const auto& config = run_.recipe().rollout;
   std::vector<int64_t> rows(static_cast<size_t>(data->size()));
   std::iota(rows.begin(), rows.end(), 0);
-  const auto scored = score(
-      generate(*data, rows, kEvalStream, 0, config.num_generations_eval, config.temperature_eval));
+  const auto scored = score(generate(*data, rows, kEvalStream, 0, config.num_generations_eval,
+                                     config.temperature_eval),
+                            {.step = step, .training = false});
   auto& recorder = run_.recorder();
   record_mean(recorder, "eval_reward", scored.rewards_PG);
   for (const auto& [name, values] : scored.components)

@@ -49,6 +49,8 @@ class RolloutSampler {
   /// Scores completions of all of eval_data; records eval_* and completions under `phase`
   /// ("before", "eval", "after").
   void evaluate(const std::string& phase, int64_t step);
+  StateDict state_dict() const { return rewards_.state_dict(); }
+  void load_state_dict(const StateDict& state) { rewards_.load_state_dict(state); }
   /// The model's weights changed.
   void refresh_weights(int64_t policy_version) { engine_->refresh_weights(policy_version); }
 
@@ -56,7 +58,7 @@ class RolloutSampler {
   std::vector<RolloutGroup> generate(const Dataset& data, const std::vector<int64_t>& rows,
                                      uint64_t stream, int64_t first, int64_t num_generations,
                                      double temperature);
-  ScoredRollouts score(std::vector<RolloutGroup> groups);
+  ScoredRollouts score(std::vector<RolloutGroup> groups, const ScoreOptions& options);
   TrainingRun& run_;
   std::unique_ptr<RolloutEngine> engine_;
   RewardPipeline rewards_;

@@ -52,6 +52,7 @@ class RolloutUpdateLoop {
     run_.recorder().set_total_steps(total_steps_);
     if (const auto state = run_.restore(learner_)) {
       sampler_.seek(state->integers.at("sampler.position"));
+      rollouts_.load_state_dict(state->under("rewards"));
       rollouts_.refresh_weights(learner_.step());
     }
     if (learner_.step() == 0 && recipe_.run.eval_on_start)
@@ -312,6 +313,7 @@ class RolloutUpdateLoop {
   void save() {
     StateDict state;
     state.integers["sampler.position"] = sampler_.position();
+    state.add("rewards", rollouts_.state_dict());
     run_.save_checkpoint(learner_, std::move(state));
   }
 

@@ -1,5 +1,8 @@
 #include "libreward/reward_function.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "libreward/reward_transform.h"
 
 namespace meed {
@@ -19,6 +22,38 @@ void RewardTerm::fields(FieldVisitor& v) {
   v.field("name", name, "Name in the metrics; the type if empty.");
   v.components("transforms", transforms, reward_transforms(),
                "Applied to this reward, in order, before it is weighted.");
+  v.section("weight_schedule", weight_schedule,
+            "A factor on the weight that changes over the run.");
+  v.section("gate", gate, "Other rewards that must be met for this one to count.");
+}
+
+void RewardTerm::Schedule::fields(FieldVisitor& v) {
+  v.field("steps", steps, "Steps at which the factor is given, rising; empty: always 1.");
+  v.field("factors", factors, "The factor at each of them; before and after, the nearest.");
+  v.choice("interpolation", interpolation, {"linear", "hold"},
+           "Between two steps: a straight line, or the factor of the earlier one.");
+  v.require(steps.size() == factors.size(), "factors", "must be as many as steps");
+  v.require(std::is_sorted(steps.begin(), steps.end(), std::less_equal<>()), "steps",
+            "must rise, each above the one before");
+}
+
+double RewardTerm::Schedule::at(int64_t step) const {
+  if (steps.empty()) return 1.0;
+  const auto after = std::upper_bound(steps.begin(), steps.end(), step);
+  if (after == steps.begin()) return factors.front();
+  const auto i = static_cast<size_t>(after - steps.begin());
+  if (after == steps.end() || interpolation == "hold") return factors[i - 1];
+  const double share =
+      static_cast<double>(step - steps[i - 1]) / static_cast<double>(steps[i] - steps[i - 1]);
+  return factors[i - 1] + share * (factors[i] - factors[i - 1]);
+}
+
+void RewardTerm::Gate::fields(FieldVisitor& v) {
+  v.field("rewards", rewards,
+          "Names of rewards whose score, before transforms, must be at least `at_least`; one that "
+          "does not apply is not met.");
+  v.field("at_least", at_least, "What they must reach.");
+  v.field("otherwise", otherwise, "What this reward is worth where they do not, after transforms.");
 }
 
 Registry<RewardFunction>& reward_functions() {

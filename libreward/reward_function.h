@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "libpolicy/checkpoint/state_dict.h"
 #include "libpolicy/core/registry.h"
 #include "libpolicy/generation/rollout.h"
 
@@ -32,6 +33,8 @@ class RewardFunction {
   /// Scores every completion of every group; result[p][g] belongs to groups[p].completions[g]. Sees
   /// whole groups so that pairwise and relative rewards need no second interface.
   virtual std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) = 0;
+  virtual void save(StateDict&) const {}  ///< What it learnt or counted; most have none.
+  virtual void load(const StateDict&) {}
 };
 
 /// Base for rewards that look at one completion at a time.
@@ -45,9 +48,26 @@ class PointwiseReward : public RewardFunction {
 
 /// Keys that every reward of a recipe takes beside its own.
 struct RewardTerm {
+  /// A factor on the weight that changes with the optimiser's steps.
+  struct Schedule {
+    std::vector<int64_t> steps;
+    std::vector<double> factors;
+    std::string interpolation = "linear";
+    void fields(FieldVisitor& v);
+    /// The factor at `step`; 1 if there is no schedule.
+    double at(int64_t step) const;
+  };
+  /// The reward counts only where other rewards of the recipe reach a value.
+  struct Gate {
+    std::vector<std::string> rewards;
+    double at_least = 1.0, otherwise = 0.0;
+    void fields(FieldVisitor& v);
+  };
   double weight = 1.0;
   std::string name;
   std::vector<ConfigNode> transforms;
+  Schedule weight_schedule;
+  Gate gate;
   void fields(FieldVisitor& v);
 };
 

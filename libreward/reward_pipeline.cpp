@@ -4,8 +4,10 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/strings.h"
 
 namespace meed {
 namespace {
@@ -59,30 +61,83 @@ void collect_parts(const std::string& name, const std::vector<std::vector<Score>
   }
 }
 
+std::string name_of(const ConfigNode& node) {
+  if (node.is_map() && node.has("name")) {
+    const auto name = node.at("name").as_string();
+    if (!name.empty()) return name;
+  }
+  return node.is_map() && node.has("type") ? node.at("type").as_string() : "";
+}
+
+/// bool [P, G]: every reward that the gate names reaches its value.
+at::Tensor open_gate(const RewardTerm::Gate& gate,
+                     const std::map<std::string, at::Tensor>& components,
+                     const at::Tensor& like_PG) {
+  auto open = at::ones_like(like_PG, at::kBool);
+  for (const auto& name : gate.rewards)
+    open = open.logical_and(components.at(name) >= gate.at_least);  // NaN is not met
+  return open;
+}
+
+/// Where the gate is shut: the outcome is `otherwise`, steps and tokens are worth nothing.
+void shut(RewardBatch& batch, const at::Tensor& open_PG, double otherwise) {
+  batch.outcome_PG = at::where(open_PG.logical_or(batch.outcome_PG.isnan()), batch.outcome_PG,
+                               at::full({}, otherwise, at::kDouble));
+  for (auto* nested : {&batch.steps_PGS, &batch.tokens_PGT})
+    for (size_t p = 0; p < nested->size(); ++p)
+      for (size_t g = 0; g < (*nested)[p].size(); ++g)
+        if (!open_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<bool>())
+          std::fill((*nested)[p][g].begin(), (*nested)[p][g].end(), 0.0);
+}
+
 }  // namespace
 
-RewardPipeline::RewardPipeline(const std::vector<ConfigNode>& nodes, RunContext& context) {
+std::vector<std::string> pipeline_problems(const std::vector<ConfigNode>& nodes) {
+  std::vector<std::string> problems;
+  std::set<std::string> names;
   for (const auto& node : nodes) {
-    if (const auto problem = check_shapes(node); !problem.empty()) throw ConfigError(problem);
-    const auto term = reward_functions().read_common<RewardTerm>(node);
-    Entry entry{term.name.empty() ? reward_functions().name_of(node) : term.name,
-                term.weight,
-                reward_functions().create(node, context),
-                {}};
-    for (const auto& each : entries_)
-      if (each.name == entry.name)
-        node.fail("two rewards are named \"" + entry.name + "\"; give one of them a `name`");
-    for (const auto& transform : term.transforms)
+    if (const auto name = name_of(node); !names.insert(name).second)
+      problems.push_back(node.where() + ": two rewards are named \"" + name +
+                         "\"; give one of them a `name`");
+    if (auto problem = check_shapes(node); !problem.empty()) problems.push_back(std::move(problem));
+  }
+  for (const auto& node : nodes) {
+    if (!node.is_map() || !node.has("gate") || !node.at("gate").is_map() ||
+        !node.at("gate").has("rewards"))
+      continue;
+    const auto list = node.at("gate").at("rewards");
+    for (const auto& each : list.is_list() ? list.items() : std::vector<ConfigNode>{list}) {
+      const auto name = each.as_string();
+      if (name == name_of(node)) {
+        problems.push_back(each.where() + ": a reward cannot be its own gate");
+      } else if (names.count(name) == 0) {
+        const std::vector<std::string> known(names.begin(), names.end());
+        const auto nearest = nearest_name(name, known);
+        problems.push_back(each.where() + ": no reward of this recipe is named \"" + name + "\"" +
+                           (nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?"));
+      }
+    }
+  }
+  return problems;
+}
+
+RewardPipeline::RewardPipeline(const std::vector<ConfigNode>& nodes, RunContext& context) {
+  throw_problems(pipeline_problems(nodes));
+  for (const auto& node : nodes) {
+    auto term = reward_functions().read_common<RewardTerm>(node);
+    Entry entry{name_of(node), std::move(term), reward_functions().create(node, context), {}};
+    for (const auto& transform : entry.term.transforms)
       entry.transforms.push_back(reward_transforms().create(transform, context));
     entries_.push_back(std::move(entry));
   }
 }
 
-PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups) {
+PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
+                                     const ScoreOptions& options) {
   const auto P = static_cast<int64_t>(groups.size());
   const auto G = groups.empty() ? 0 : static_cast<int64_t>(groups[0].completions.size());
   PipelineScores result;
-  at::Tensor sum = at::zeros({P, G}, at::kDouble), applied = at::zeros({P, G}, at::kBool);
+  std::vector<RewardBatch> batches;
   for (auto& entry : entries_) {
     const auto scores = entry.function->score(groups);
     MEED_CHECK(static_cast<int64_t>(scores.size()) == P,
@@ -97,20 +152,54 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups) {
     }
     result.components[entry.name] = values;
     collect_parts(entry.name, scores, P, G, result);
-    RewardBatch batch{.outcome_PG = values.clone()};
-    batch.steps_PGS = nested(scores, &Score::step_values);
-    batch.tokens_PGT = nested(scores, &Score::token_values);
-    for (auto& transform : entry.transforms) transform->apply(batch);
-    add_weighted(result.steps_PGS, batch.steps_PGS, entry.weight);
-    add_weighted(result.tokens_PGT, batch.tokens_PGT, entry.weight);
-    result.transformed[entry.name] = batch.outcome_PG;
+    batches.push_back({.outcome_PG = values.clone(),
+                       .steps_PGS = nested(scores, &Score::step_values),
+                       .tokens_PGT = nested(scores, &Score::token_values),
+                       .training = options.training});
+    for (auto& transform : entry.transforms) transform->apply(batches.back());
+  }
+  at::Tensor sum = at::zeros({P, G}, at::kDouble), applied = at::zeros({P, G}, at::kBool);
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const auto& [name, term, function, transforms] = entries_[i];
+    auto& batch = batches[i];
+    if (!term.gate.rewards.empty())
+      shut(batch, open_gate(term.gate, result.components, batch.outcome_PG), term.gate.otherwise);
+    const double weight = term.weight * term.weight_schedule.at(options.step);
+    add_weighted(result.steps_PGS, batch.steps_PGS, weight);
+    add_weighted(result.tokens_PGT, batch.tokens_PGT, weight);
+    result.transformed[name] = batch.outcome_PG;
     const auto known = batch.outcome_PG.isfinite();
-    sum = sum + entry.weight * at::where(known, batch.outcome_PG, at::zeros({}, at::kDouble));
+    sum = sum + weight * at::where(known, batch.outcome_PG, at::zeros({}, at::kDouble));
     applied = applied.logical_or(known);
   }
   result.rewards_PG =
       at::where(applied, sum, at::full({}, std::numeric_limits<double>::quiet_NaN(), at::kDouble));
   return result;
+}
+
+StateDict RewardPipeline::state_dict() const {
+  StateDict state;
+  for (const auto& entry : entries_) {
+    StateDict function;
+    entry.function->save(function);
+    state.add(entry.name, function);
+    for (size_t i = 0; i < entry.transforms.size(); ++i) {
+      StateDict transform;
+      entry.transforms[i]->save(transform);
+      state.add(entry.name + ".transforms." + std::to_string(i), transform);
+    }
+  }
+  return state;
+}
+
+void RewardPipeline::load_state_dict(const StateDict& state) {
+  for (const auto& entry : entries_) {
+    const auto own = state.under(entry.name);
+    if (!own.empty()) entry.function->load(own);
+    for (size_t i = 0; i < entry.transforms.size(); ++i)
+      if (const auto inner = own.under("transforms." + std::to_string(i)); !inner.empty())
+        entry.transforms[i]->load(inner);
+  }
 }
 
 }  // namespace meed

@@ -27,19 +27,32 @@ struct PipelineScores {
   std::vector<std::vector<std::vector<double>>> steps_PGS, tokens_PGT;
 };
 
-/// The `rewards:` list of a recipe: functions with their weights and transforms.
+/// When and what for completions are scored.
+struct ScoreOptions {
+  int64_t step = 0;      ///< optimiser steps done: weight schedules read it
+  bool training = true;  ///< false: running statistics stay as they are
+};
+
+/// Problems of a `rewards:` list that no single reward shows: two of one name, transforms that do
+/// not fit, gates that name no reward.
+std::vector<std::string> pipeline_problems(const std::vector<ConfigNode>& nodes);
+
+/// The `rewards:` list of a recipe: functions with their weights, transforms, schedules and gates.
 class RewardPipeline {
  public:
-  /// Throws ConfigError; two functions of one name are refused.
+  /// Throws ConfigError with all of pipeline_problems.
   RewardPipeline(const std::vector<ConfigNode>& nodes, RunContext& context);
   /// Every group must have the same number of completions. As TRL: a function that does not apply
-  /// to a completion (NaN) takes no part in its sum.
-  PipelineScores score(std::span<const RolloutGroup> groups);
+  /// to a completion (NaN) takes no part in its sum. All ranks call it.
+  PipelineScores score(std::span<const RolloutGroup> groups, const ScoreOptions& options = {});
+  /// Running statistics of functions and transforms, under their names.
+  StateDict state_dict() const;
+  void load_state_dict(const StateDict& state);
 
  private:
   struct Entry {
     std::string name;
-    double weight;
+    RewardTerm term;
     std::unique_ptr<RewardFunction> function;
     std::vector<std::unique_ptr<RewardTransform>> transforms;
   };

@@ -17,6 +17,7 @@ struct RewardBatch {
       outcome_PG;  ///< float64 [P, G], one per completion; NaN where the function did not apply
   std::vector<std::vector<std::vector<double>>> steps_PGS{};   ///< Process rewards; empty if none.
   std::vector<std::vector<std::vector<double>>> tokens_PGT{};  ///< Dense rewards; empty if none.
+  bool training = true;  ///< false in an evaluation: running statistics stay as they are
 
   /// f of every reward of every shape; NaN stays NaN.
   void for_each(const std::function<double(double)>& f);

@@ -14,6 +14,14 @@ struct StateDict {
   std::map<std::string, int64_t> integers;
   std::map<std::string, double> numbers;
   std::map<std::string, std::string> strings;
+
+  bool empty() const {
+    return tensors.empty() && integers.empty() && numbers.empty() && strings.empty();
+  }
+  /// Takes all of `inner` over as "prefix.name".
+  void add(const std::string& prefix, const StateDict& inner);
+  /// What stands under "prefix.", without the prefix; empty if there is none.
+  StateDict under(const std::string& prefix) const;
 };
 
 }  // namespace meed

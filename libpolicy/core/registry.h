@@ -128,7 +128,11 @@ ComponentRegistry::Info component_info(std::string help, bool has_type = true) {
 template <typename Common>
 void ComponentRegistry::set_common() {
   common_ = detail::component_info<Common>("", /*has_type=*/false);
-  for (const auto& field : common_->fields()) common_keys_.push_back(field.name);
+  // A section's fields are named "section.field"; its key is "section".
+  for (const auto& field : common_->fields()) {
+    auto key = field.name.substr(0, field.name.find('.'));
+    if (common_keys_.empty() || common_keys_.back() != key) common_keys_.push_back(std::move(key));
+  }
 }
 
 }  // namespace meed

@@ -46,7 +46,10 @@ class Normalize final : public RewardTransform {
       }
     } else {
       auto moments = global_moments(values, comm_);
-      if (config_.over == "running") moments = merge(moments);
+      if (config_.over == "running") {
+        if (rewards.training) merge(moments);
+        if (seen_.count > 0) moments = seen_;
+      }
       shift(values, moments);
     }
     rewards.outcome_PG = values;
@@ -75,9 +78,9 @@ class Normalize final : public RewardTransform {
   }
 
   /// Chan's update of the moments seen so far.
-  const Moments& merge(const Moments& batch) {
+  void merge(const Moments& batch) {
     const double count = seen_.count + batch.count;
-    if (batch.count == 0) return seen_;
+    if (batch.count == 0) return;
     const double difference = batch.mean - seen_.mean;
     const auto squares = [](const Moments& m) {
       return m.count > 1 ? m.std * m.std * (m.count - 1) : 0.0;
@@ -86,7 +89,6 @@ class Normalize final : public RewardTransform {
                        difference * difference * seen_.count * batch.count / count;
     seen_ = {count, seen_.mean + difference * batch.count / count,
              count > 1 ? std::sqrt(sum / (count - 1)) : 0.0};
-    return seen_;
   }
 
   Config config_;

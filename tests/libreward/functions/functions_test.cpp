@@ -65,6 +65,65 @@ TEST_F(Rewards, WeightsTransformsAndNamesCombine) {
   EXPECT_EQ(values(scores.transformed.at("long")), (std::vector<double>{0, -1}));
 }
 
+TEST_F(Rewards, AGateShutsARewardWhereAnotherIsNotMet) {
+  const auto scores = score(
+      "[{type: math_answer, weight: 2, gate: {rewards: format, otherwise: -1}}, "
+      "{type: format, pattern: '#### .*', weight: 0.5}]",
+      {"#### 12", "12", "#### 13"});
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{2.5, -2, 0.5}));
+  EXPECT_EQ(values(scores.components.at("math_answer")), (std::vector<double>{1, 1, 0}));
+}
+
+TEST_F(Rewards, WeightsFollowTheirSchedule) {
+  const auto at_step = [&](int64_t step, const std::string& interpolation) {
+    RewardPipeline pipeline(
+        ConfigNode::parse_string("[{type: math_answer, weight: 3, weight_schedule: {steps: [10, "
+                                 "20], factors: [2, 1], interpolation: " +
+                                 interpolation + "}}]")
+            .items(),
+        context_);
+    RolloutGroup group;
+    group.example.extra.emplace("answer", "12");
+    group.completions.emplace_back().text = "12";
+    return pipeline.score(std::vector<RolloutGroup>{group}, {.step = step})
+        .rewards_PG.item<double>();
+  };
+  EXPECT_EQ(at_step(0, "linear"), 6.0);
+  EXPECT_EQ(at_step(15, "linear"), 4.5);
+  EXPECT_EQ(at_step(25, "linear"), 3.0);
+  EXPECT_EQ(at_step(15, "hold"), 6.0);
+}
+
+TEST_F(Rewards, RewardsThatDoNotFitTogetherAreAllNamed) {
+  const auto problems =
+      pipeline_problems(ConfigNode::parse_string("[{type: math_answer, gate: {rewards: [fromat, "
+                                                 "math_answer]}}, {type: format, pattern: a}, "
+                                                 "{type: format, pattern: b}]",
+                                                 "r.yaml")
+                            .items());
+  ASSERT_EQ(problems.size(), 3u);
+  EXPECT_NE(problems[0].find("two rewards are named \"format\""), std::string::npos);
+  EXPECT_NE(problems[1].find("did you mean \"format\"?"), std::string::npos) << problems[1];
+  EXPECT_NE(problems[2].find("cannot be its own gate"), std::string::npos);
+}
+
+TEST_F(Rewards, RunningStatisticsAreSavedAndAnEvaluationLeavesThemAlone) {
+  const auto recipe = ConfigNode::parse_string(
+      "[{type: length_penalty, free_tokens: 0, scale_tokens: 1, transforms: [{type: clip}, {type: "
+      "normalize, over: running}]}]");
+  RolloutGroup group;
+  for (const size_t length : {2u, 4u}) group.completions.emplace_back().token_ids.resize(length);
+  const std::vector<RolloutGroup> groups{group};
+  RewardPipeline first(recipe.items(), context_), second(recipe.items(), context_);
+  first.score(groups);
+  const auto saved = first.state_dict();
+  second.load_state_dict(saved);
+  const auto evaluated = values(first.score(groups, {.training = false}).rewards_PG);
+  EXPECT_EQ(values(second.score(groups, {.training = false}).rewards_PG), evaluated);
+  EXPECT_EQ(first.state_dict().numbers, saved.numbers);
+  EXPECT_EQ(saved.numbers.at("length_penalty.transforms.1.count"), 2.0);
+}
+
 TEST_F(Rewards, ToolCallsAddFormatAndCorrectnessAndNameWhatIsUnreadable) {
   const std::string call = R"({"name": "f", "parameters": {"a": 1, "b": 2}})";
   const auto block = [](const std::string& inside) {
