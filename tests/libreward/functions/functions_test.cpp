@@ -183,6 +183,73 @@ TEST_F(Rewards, TextOverlapReadsTheAnswerBlockAndListsOfReferences) {
   EXPECT_EQ(scores.unreadable.at("text_overlap/empty").size(), 1u);
 }
 
+TEST_F(Rewards, WinRatesCountVictoriesAndTies) {
+  const auto rate = [&](const std::vector<std::string>& texts, const std::string& more = "") {
+    return values(score("[{type: win_rate" + more +
+                            ", judge: {type: reward, tie_band: 0.5, reward: {type: length_penalty, "
+                            "free_tokens: 0, scale_tokens: 1}}}]",
+                        texts)
+                      .rewards_PG);
+  };
+  // length_penalty reads token ids, which a judge's texts have none of: all are equal, all tie.
+  EXPECT_EQ(rate({"1", "22", "333", "4444"}), (std::vector<double>{.5, .5, .5, .5}));
+  const auto by_overlap = [&](const std::vector<std::string>& texts) {
+    return values(score("[{type: win_rate, judge: {type: reward, hard: true, reward: {type: "
+                        "text_overlap, metric: rouge_l}}}]",
+                        texts, "", {{"reference", "a b c d"}})
+                      .rewards_PG);
+  };
+  const auto order = by_overlap({"a b c d", "a b c", "a b", "a"});
+  const std::vector<double> wanted = {1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0};
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(order[i], wanted[i], 1e-12);
+  EXPECT_EQ(by_overlap({"a"}), (std::vector<double>{.5}));
+}
+
+TEST_F(Rewards, AnchorsAreComparedInBothOrders) {
+  const auto preference = [&](const std::string& scale, const std::vector<std::string>& texts) {
+    return values(score("[{type: anchor_preference, scale: " + scale +
+                            ", judge: {type: reward, temperature: 0.5, reward: {type: "
+                            "text_overlap, metric: rouge_l}}}]",
+                        texts, "", {{"reference", "a b c d"}, {"anchor", "a b"}})
+                      .rewards_PG);
+  };
+  const auto probability = preference("probability", {"a b", "a b c d", "a", ""});
+  EXPECT_EQ(probability[0], 0.0);
+  // rouge_l of "a b" is 2/3: sigmoid((1 - 2/3) / 0.5) - 1/2.
+  EXPECT_NEAR(probability[1], 1.0 / (1.0 + std::exp(-2.0 / 3.0)) - 0.5, 1e-12);
+  EXPECT_LT(probability[2], 0.0);
+  EXPECT_NEAR(preference("logit", {"a b c d"})[0], 2.0 / 3.0, 1e-12);
+  EXPECT_EQ(preference("level", {"a b", "a b c d", ""}), (std::vector<double>{.6, .8, .4}));
+}
+
+TEST_F(Rewards, HybridRewardsTakeTheRuleOrTheModel) {
+  const auto get = [&](const std::string& keys, const std::string& text,
+                       const std::map<std::string, std::string>& columns) {
+    auto all = columns;
+    all.emplace("reference", "so 12 it is");
+    return values(score("[{type: hybrid, rule: {type: math_equivalence}, model: {type: "
+                        "text_overlap, metric: rouge_l}" +
+                            keys + "}]",
+                        {text}, "12", all)
+                      .rewards_PG)[0];
+  };
+  EXPECT_EQ(get("", "#### 12", {{"reward", "rule"}}), 1.0);
+  EXPECT_EQ(get("", "so 12 it is", {{"reward", "model"}}), 1.0);
+  EXPECT_NEAR(get("", "#### 12", {{"reward", "both"}}), (1.0 + 2.0 / 9.0) / 2, 1e-12);
+  EXPECT_NEAR(get("", "so", {{"reward", "rule"}}), 0.4, 1e-12);  // the rule read nothing
+  EXPECT_NEAR(get(", by: confidence", "so it is 12", {}), 0.5 + 0.5 * 0.75, 1e-12);
+  EXPECT_THROW(get("", "12", {{"reward", "wrong"}}), DataError);
+}
+
+TEST_F(Rewards, MathEquivalenceSaysHowSureItIs) {
+  const auto scores = score("[{type: math_equivalence}]",
+                            {"\\boxed{\\frac{24}{2}}", "we get 12 then", "none", ""});
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{1, 1, 0, 0}));
+  EXPECT_EQ(values(scores.parts.at("math_equivalence/confidence")),
+            (std::vector<double>{1, 0.5, 0, 0}));
+  EXPECT_EQ(scores.unreadable.at("math_equivalence/no_answer").size(), 1u);
+}
+
 TEST_F(Rewards, BadConfigurationSaysWhere) {
   EXPECT_THROW(score("[{type: math_answer}, {type: math_answer}]", {"1"}), ConfigError);
   EXPECT_THROW(score("[{type: format, pattern: \"(\"}]", {"1"}), ConfigError);

@@ -1,0 +1,97 @@
+#include <cmath>
+
+#include "libreward/judges/pairwise_judge.h"
+#include "libreward/models/language_scorer.h"
+
+namespace meed {
+namespace {
+
+std::string shown(const Content& content) {
+  if (!content.conversational) return content.text;
+  std::string text;
+  for (const auto& message : content.messages)
+    text += (text.empty() ? "" : "\n") + message.role + ": " + message.content;
+  return text;
+}
+
+/// The template with its places filled; text that is filled in is not looked at again.
+std::string filled(const std::string& pattern, const JudgeQuery& query) {
+  std::string text;
+  for (size_t at = 0; at < pattern.size();) {
+    const std::string_view rest = std::string_view(pattern).substr(at);
+    if (rest.starts_with("{prompt}")) {
+      text += shown(query.example->prompt);
+      at += 8;
+    } else if (rest.starts_with("{first}")) {
+      text += query.first;
+      at += 7;
+    } else if (rest.starts_with("{second}")) {
+      text += query.second;
+      at += 8;
+    } else {
+      text += pattern[at++];
+    }
+  }
+  return text;
+}
+
+/// A language model that reads both answers and says "A" or "B": the probability of its verdict
+/// token, p(A) / (p(A) + p(B)) (Pairwise-RL, generative pairwise reward model).
+class GenerativeJudge final : public PairwiseJudge {
+ public:
+  struct Config {
+    LanguageScorer::Config model;
+    std::string pattern =
+        "Question:\n{prompt}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}\n\nWhich answer is "
+        "better, A or B?";
+    std::string first_verdict = "A", second_verdict = "B";
+    bool chat = true;
+    void fields(FieldVisitor& v) {
+      model.fields(v);
+      v.field("template", pattern, "What it reads; {prompt}, {first} and {second} are filled in.");
+      v.field("first_verdict", first_verdict, "Its verdict for the first answer.");
+      v.field("second_verdict", second_verdict, "Its verdict for the second.");
+      v.field("chat", chat, "Through the model's chat template, as a user's message.");
+      v.require(pattern.find("{first}") != std::string::npos &&
+                    pattern.find("{second}") != std::string::npos,
+                "template", "must hold {first} and {second}");
+      v.require(first_verdict != second_verdict && !first_verdict.empty() &&
+                    !second_verdict.empty(),
+                "second_verdict", "must differ from first_verdict, and neither may be empty");
+    }
+  };
+  explicit GenerativeJudge(const Config& config) : config_(config), scorer_(config.model) {}
+
+  std::vector<double> judge(std::span<const JudgeQuery> queries) override {
+    std::vector<LanguageScorer::Query> asked;
+    for (const auto& query : queries)
+      asked.push_back({content("user", filled(config_.pattern, query)),
+                       {content("assistant", config_.first_verdict),
+                        content("assistant", config_.second_verdict)}});
+    std::vector<double> verdicts;
+    for (const auto& likelihoods : scorer_.score(asked)) {
+      const double difference = likelihoods[0].sum - likelihoods[1].sum;
+      verdicts.push_back(1.0 / (1.0 + std::exp(-difference)));
+    }
+    return verdicts;
+  }
+
+ private:
+  Content content(const char* role, const std::string& text) const {
+    Content content;
+    content.conversational = config_.chat;
+    if (config_.chat)
+      content.messages = {{role, text, ""}};
+    else
+      content.text = text;
+    return content;
+  }
+  Config config_;
+  LanguageScorer scorer_;
+};
+
+MEED_REGISTER(pairwise_judges, "generative", GenerativeJudge,
+              "A language model's verdict, by the probability of its word.");
+
+}  // namespace
+}  // namespace meed
