@@ -151,7 +151,8 @@ struct LogprobFunction : public torch::autograd::Function<LogprobFunction> {
     (void)graph_head_VD;
     auto stats = forward_chunks(hidden_MD, head.compute_VD, targets_M, scale, with_entropy);
     context->save_for_backward({hidden_MD, head.compute_VD, targets_M, stats.lse});
-    context->saved_data["entropy"] = stats.entropy;
+    // Detached: an output that its own node holds is a cycle, and would never be freed.
+    context->saved_data["entropy"] = with_entropy ? stats.entropy.detach() : at::Tensor();
     context->saved_data["scale"] = static_cast<double>(scale);
     context->saved_data["master"] = head.master_VD;
     context->mark_non_differentiable({stats.correct});
