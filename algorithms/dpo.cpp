@@ -1,115 +1,116 @@
 #include <ATen/ATen.h>
 
-#include "algorithms/offline_trainer.h"
-#include "algorithms/policy.h"
-#include "algorithms/training_run.h"
+#include <algorithm>
+
+#include "algorithms/pair_batch.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/losses/dpo.h"
-#include "libpolicy/models/token_logprobs.h"
-#include "libpolicy/text/chat_template.h"
 
 namespace meed {
 namespace {
 
-/// Direct preference optimisation (Rafailov et al. 2023) with the sigmoid, hinge (SLiC) and IPO
-/// losses. Chosen and rejected share their prompt, which stands once in the batch.
-class Dpo final : public OfflineAlgorithm {
+/// Direct preference optimisation (Rafailov et al. 2023) and its family. Chosen and rejected share
+/// their prompt, which stands once in the batch.
+class Dpo final : public PairAlgorithm {
  public:
   struct Config {
-    std::string loss_type = "sigmoid";
-    double beta = 0.1;
-    double label_smoothing = 0.0;
+    DpoOptions loss;
+    std::optional<double> ld_alpha;
+    double dynamic_beta_w = 0.0, dynamic_beta_k = 0.5;
     int64_t max_length = 1024;
     std::string truncation_mode = "keep_start";
     void fields(FieldVisitor& v) {
-      v.choice("loss_type", loss_type, {"sigmoid", "hinge", "ipo"},
-               "sigmoid: DPO; hinge: SLiC; ipo: identity preference optimisation.");
-      v.field("beta", beta, "Strength of the pull to the reference (IPO: tau).");
-      v.field("label_smoothing", label_smoothing,
-              "Probability that a preference is the wrong way round (sigmoid only).");
+      v.field("loss_type", loss.loss_type,
+              "One or several of sigmoid (DPO), hinge (SLiC), ipo, exo_pair, nca_pair, robust, "
+              "bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft, "
+              "sigmoid_norm.");
+      v.field("loss_weights", loss.loss_weights, "A weight for each loss_type; empty: all 1.");
+      v.field("beta", loss.beta, "Strength of the pull to the reference (IPO: tau).");
+      v.field("label_smoothing", loss.label_smoothing,
+              "Probability that a preference is the wrong way round (sigmoid, exo_pair, robust, "
+              "aot, aot_unpaired).");
+      v.choice("f_divergence_type", loss.f_divergence_type,
+               {"reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"},
+               "Divergence from the reference that regularises.");
+      v.field("f_alpha_divergence_coef", loss.f_alpha_divergence_coef,
+              "Alpha of alpha_divergence.");
+      v.field("discopop_tau", loss.discopop_tau, "Temperature of discopop's mixture.");
+      v.field("ld_alpha", ld_alpha,
+              "Weight of tokens beyond the shorter completion's length (LD-DPO); null: 1.");
+      v.field("dynamic_beta_w", dynamic_beta_w,
+              "MM-DPO: beta becomes beta (1 + w (1 - exp(-k gap))), the gap being the row's "
+              "margin; 0: beta itself.");
+      v.field("dynamic_beta_k", dynamic_beta_k, "MM-DPO: how fast beta rises with the gap.");
       v.field("max_length", max_length, "Longer rows are cut.");
       v.choice("truncation_mode", truncation_mode, {"keep_start", "keep_end"},
                "Which end of a row that is too long stays.");
-      v.require(beta > 0, "beta", "must be positive");
-      v.require(label_smoothing >= 0 && label_smoothing < 0.5, "label_smoothing",
+      for (const auto& type : loss.loss_type) {
+        const auto& known = dpo_loss_types();
+        v.require(std::find(known.begin(), known.end(), type) != known.end(), "loss_type",
+                  "names \"" + type + "\", which is not one of the losses");
+        v.require(type != "exo_pair" || loss.label_smoothing > 0, "label_smoothing",
+                  "must be above 0 for exo_pair");
+      }
+      v.require(!loss.loss_type.empty(), "loss_type", "must name a loss");
+      v.require(loss.loss_weights.empty() || loss.loss_weights.size() == loss.loss_type.size(),
+                "loss_weights", "must be as many as loss_type");
+      v.require(loss.beta > 0, "beta", "must be positive");
+      v.require(loss.label_smoothing >= 0 && loss.label_smoothing < 0.5, "label_smoothing",
                 "must be in [0, 0.5)");
+      v.require(loss.discopop_tau > 0, "discopop_tau", "must be positive");
+      v.require(!ld_alpha || (*ld_alpha >= 0 && *ld_alpha <= 1), "ld_alpha",
+                "must be in [0, 1], or null");
+      v.require(dynamic_beta_w >= 0 && dynamic_beta_k > 0, "dynamic_beta_w",
+                "must not be negative, and dynamic_beta_k must be positive");
       v.require(max_length > 1, "max_length", "must be at least 2");
     }
   };
 
-  explicit Dpo(const Config& config) : config_(config) {}
-
-  TrainableModel prepare(TrainingRun& run) override {
-    tokenizer_ = &run.tokenizer();
-    policy_ = std::make_unique<Policy>(run.recipe(), run.seed());
-    return policy_->trainable(run);
-  }
+  explicit Dpo(const Config& config)
+      : PairAlgorithm("dpo", config.max_length, config.truncation_mode == "keep_start"),
+        config_(config) {}
 
   EncodedRow encode(const Example& example) override {
-    auto row = encode_preference(*tokenizer_, example, "dpo");
-    row.truncated = truncate(row, config_.max_length, config_.truncation_mode == "keep_start");
-    if (row.prompt_ids.empty())
+    auto row = PairAlgorithm::encode(example);
+    if (config_.dynamic_beta_w > 0 && !row.margin)
       throw DataError("row " + std::to_string(example.row + 1) +
-                      ": dpo needs a prompt that chosen and rejected share");
+                      ": dynamic_beta_w needs the column \"margin\": by how much a reward model "
+                      "prefers the chosen");
     return row;
   }
 
-  double weight(const EncodedRow&) const override { return 1.0; }
-
-  LossOutput loss(std::span<const EncodedRow> rows, double normalizer) override {
-    PackedBatchBuilder builder;
-    std::vector<int64_t> selected, sequence;
-    for (size_t r = 0; r < rows.size(); ++r) {
-      const int64_t prompt = builder.add(rows[r].prompt_ids);
-      for (size_t side = 0; side < 2; ++side) {
-        const int64_t first = builder.num_tokens();
-        if (!rows[r].completion_ids[side].empty())
-          builder.add(rows[r].completion_ids[side], prompt);
-        for (int64_t n = first; n < builder.num_tokens(); ++n) {
-          selected.push_back(n);
-          sequence.push_back(static_cast<int64_t>(side * rows.size() + r));
-        }
-      }
-    }
-    const auto batch = builder.build();
-    const auto selected_M = at::tensor(selected, at::kLong);
-    const auto sequence_M = at::tensor(sequence, at::kLong);
-    const auto pairs = static_cast<int64_t>(rows.size());
-    const auto sum_rows = [&](const at::Tensor& values_M) {
-      return at::zeros({2 * pairs}, at::kFloat).index_add(0, sequence_M, values_M);
-    };
-    const auto ref_2B = policy_->with_reference([&](CausalLm& model) {
-      return sum_rows(token_logprobs(model, batch, selected_M).logprobs_M);
+  LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
+    const PairBatch pairs(rows);
+    const auto ref_2B = policy().with_reference([&](CausalLm& model) {
+      return pair_logprobs(model, pairs, config_.ld_alpha).sums_2B;
     });
-    const auto tokens = token_logprobs(policy_->model(), batch, selected_M, /*temperature=*/1.0,
-                                       /*with_entropy=*/true);
-    const auto policy_2B = sum_rows(tokens.logprobs_M);
-    const auto lengths_2B = sum_rows(at::ones({selected_M.numel()}));
-    auto output = dpo_loss({.policy_chosen_B = policy_2B.narrow(0, 0, pairs),
-                            .policy_rejected_B = policy_2B.narrow(0, pairs, pairs),
-                            .ref_chosen_B = ref_2B.narrow(0, 0, pairs),
-                            .ref_rejected_B = ref_2B.narrow(0, pairs, pairs),
-                            .chosen_lengths_B = lengths_2B.narrow(0, 0, pairs),
-                            .rejected_lengths_B = lengths_2B.narrow(0, pairs, pairs)},
-                           {.loss_type = config_.loss_type,
-                            .beta = config_.beta,
-                            .label_smoothing = config_.label_smoothing},
-                           normalizer);
-    const double count = static_cast<double>(selected.size());
-    output.metrics["entropy"] = {tokens.entropy_M.sum().item<double>(), count};
-    if (tokens.correct_M.defined())
-      output.metrics["mean_token_accuracy"] = {tokens.correct_M.sum().item<double>(), count};
+    const auto logprobs = pair_logprobs(policy().model(), pairs, config_.ld_alpha);
+    DpoInputs in{.policy_chosen_B = pairs.chosen(logprobs.sums_2B),
+                 .policy_rejected_B = pairs.rejected(logprobs.sums_2B),
+                 .ref_chosen_B = pairs.chosen(ref_2B),
+                 .ref_rejected_B = pairs.rejected(ref_2B),
+                 .chosen_lengths_B = pairs.chosen(pairs.lengths_2B),
+                 .rejected_lengths_B = pairs.rejected(pairs.lengths_2B),
+                 .chosen_logprobs_B = pairs.chosen(logprobs.plain_2B)};
+    if (config_.dynamic_beta_w > 0) {
+      std::vector<float> gaps;
+      for (const auto& row : rows) gaps.push_back(static_cast<float>(row.margin.value_or(0.0)));
+      in.betas_B = dynamic_beta(at::tensor(gaps), config_.loss.beta, config_.dynamic_beta_w,
+                                config_.dynamic_beta_k);
+    }
+    auto output = dpo_loss(
+        in, config_.loss,
+        {.num_pairs = totals.weight, .num_chosen_tokens = totals.first_tokens});
+    merge(output.metrics, logprobs.metrics);
     return output;
   }
 
  private:
   Config config_;
-  const Tokenizer* tokenizer_ = nullptr;
-  std::unique_ptr<Policy> policy_;
 };
 
 MEED_REGISTER(algorithms, "dpo", Dpo,
-              "Direct preference optimisation: sigmoid, hinge (SLiC) and IPO losses.");
+              "Direct preference optimisation with every loss of its family.");
 
 }  // namespace
 }  // namespace meed

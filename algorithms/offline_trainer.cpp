@@ -13,7 +13,7 @@
 // One step:
 //
 //   Sampler ---- rows of the global batch ---> this rank's rows ---> encode ---> EncodedRow
-//   weight() --- summed over rows and ranks ---> normalizer
+//   weight() --- summed over rows and ranks ---> StepTotals
 //   micro-batches of at most max_tokens_per_micro_batch ---> loss() ---> Learner::accumulate
 //   Learner::update: reduce over ranks, clip, AdamW ---> metrics, evaluation, checkpoint
 
@@ -96,7 +96,7 @@ class OfflineTrainer {
 
  private:
   std::vector<EncodedRow> encode_rows(const Dataset& data, std::span<const int64_t> rows,
-                                      double& weight) {
+                                      StepTotals& totals) {
     std::vector<EncodedRow> encoded;
     int64_t truncated = 0;
     // Row i of the global batch belongs to rank i mod size: the batch is the same whatever the
@@ -105,8 +105,12 @@ class OfflineTrainer {
          i += static_cast<size_t>(run_.comm().size())) {
       encoded.push_back(algorithm_.encode(data.get(rows[i])));
       truncated += encoded.back().truncated;
-      weight += algorithm_.weight(encoded.back());
+      totals.weight += algorithm_.weight(encoded.back());
+      totals.first_tokens += static_cast<double>(encoded.back().completion_ids[0].size());
     }
+    at::Tensor sums = at::tensor({totals.weight, totals.first_tokens}, at::kDouble);
+    run_.comm().all_reduce(sums, ReduceOp::kSum);
+    totals = {.weight = sums[0].item<double>(), .first_tokens = sums[1].item<double>()};
     if (truncated > 0)
       run_.recorder().record("num_truncated", static_cast<double>(truncated), Reduce::kSum);
     return encoded;
@@ -121,15 +125,15 @@ class OfflineTrainer {
   void step() {
     const auto started = std::chrono::steady_clock::now();
     const auto rows = sampler_.next(rows_per_step_);
-    double weight = 0.0;
-    const auto encoded = encode_rows(run_.data(), rows, weight);
-    const double normalizer = global_sum(weight);
-    if (normalizer <= 0.0)
+    StepTotals totals;
+    const auto encoded = encode_rows(run_.data(), rows, totals);
+    if (totals.weight <= 0.0)
       throw DataError("step " + std::to_string(learner_.step() + 1) +
                       ": no row of the batch has a token to train on");
+    algorithm_.begin_step(encoded);
     int64_t tokens = 0;
     for (const auto& batch : micro_batches(encoded, optim_.max_tokens_per_micro_batch)) {
-      learner_.accumulate(algorithm_.loss(batch, normalizer));
+      learner_.accumulate(algorithm_.loss(batch, totals));
       for (const auto& row : batch) tokens += row.num_tokens();
     }
     learner_.update();
@@ -148,13 +152,13 @@ class OfflineTrainer {
     at::NoGradGuard no_grad;
     std::vector<int64_t> rows(static_cast<size_t>(data->size()));
     for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
-    double weight = 0.0;
-    const auto encoded = encode_rows(*data, rows, weight);
-    const double normalizer = global_sum(weight);
+    StepTotals totals;
+    const auto encoded = encode_rows(*data, rows, totals);
+    algorithm_.begin_step(encoded);
     double loss = 0.0;
     MetricSums sums;
     for (const auto& batch : micro_batches(encoded, optim_.max_tokens_per_micro_batch)) {
-      const auto output = algorithm_.loss(batch, normalizer);
+      const auto output = algorithm_.loss(batch, totals);
       loss += output.loss.item<double>();
       merge(sums, output.metrics);
     }

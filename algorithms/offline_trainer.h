@@ -21,9 +21,16 @@ struct EncodedRow {
   std::vector<int64_t> prompt_ids;
   std::vector<std::vector<int64_t>> completion_ids;
   std::optional<double> margin;
+  bool desirable = true;  ///< label of an unpaired preference
   bool truncated = false;
 
   int64_t num_tokens() const;
+};
+
+/// Sums over all rows of a step on all ranks: what losses divide by.
+struct StepTotals {
+  double weight = 0.0;        ///< of OfflineAlgorithm::weight
+  double first_tokens = 0.0;  ///< tokens of the rows' first completions
 };
 
 /// Chosen and rejected of a preference row, each with the prompt they share. Throws DataError if a
@@ -42,8 +49,10 @@ class OfflineAlgorithm : public Algorithm {
   virtual EncodedRow encode(const Example& example) = 0;
   /// The row's share of the loss's normaliser: target tokens, or 1 a pair.
   virtual double weight(const EncodedRow& row) const = 0;
-  /// Loss of some rows, divided by `normalizer`: the weight of all rows of the step on all ranks.
-  virtual LossOutput loss(std::span<const EncodedRow> rows, double normalizer) = 0;
+  /// Sees this rank's rows of a step before their losses; all ranks call it together.
+  virtual void begin_step(std::span<const EncodedRow>) {}
+  /// Loss of some rows, divided by a count over the whole step.
+  virtual LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) = 0;
 };
 
 }  // namespace meed

@@ -64,7 +64,7 @@ class RewardModelling final : public OfflineAlgorithm {
 
   double weight(const EncodedRow&) const override { return 1.0; }
 
-  LossOutput loss(std::span<const EncodedRow> rows, double normalizer) override {
+  LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
     PackedBatchBuilder builder;
     std::vector<int64_t> last(rows.size() * 2);
     std::vector<float> margins;
@@ -83,7 +83,7 @@ class RewardModelling final : public OfflineAlgorithm {
         model_->forward(builder.build(), at::tensor(last, at::kLong)).squeeze(-1);
     return bradley_terry_loss(rewards_2B.narrow(0, 0, pairs), rewards_2B.narrow(0, pairs, pairs),
                               at::tensor(margins), config_.center_rewards_coefficient.value_or(0.0),
-                              normalizer);
+                              totals.weight);
   }
 
  private:

@@ -62,7 +62,7 @@ class Sft final : public OfflineAlgorithm {
     return targets;
   }
 
-  LossOutput loss(std::span<const EncodedRow> rows, double normalizer) override {
+  LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
     PackedBatchBuilder builder;
     std::vector<int64_t> selected;
     for (const auto& row : rows) {
@@ -80,7 +80,7 @@ class Sft final : public OfflineAlgorithm {
     const auto selected_M = at::tensor(selected, at::kLong);
     const auto tokens = token_logprobs(policy_->model(), builder.build(), selected_M,
                                        /*temperature=*/1.0, /*with_entropy=*/true);
-    auto output = sft_loss(tokens.logprobs_M, normalizer);
+    auto output = sft_loss(tokens.logprobs_M, totals.weight);
     const double count = static_cast<double>(selected.size());
     output.metrics["entropy"] = {tokens.entropy_M.sum().item<double>(), count};
     if (tokens.correct_M.defined())

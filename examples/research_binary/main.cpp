@@ -86,7 +86,7 @@ void losses_on_tensors() {
                                           .ref_rejected_B = zero_B,
                                           .chosen_lengths_B = length_B,
                                           .rejected_lengths_B = length_B},
-                                         {.beta = 0.5}, /*num_pairs=*/2.0);
+                                         {.beta = 0.5}, {.num_pairs = 2.0});
   std::printf("DPO loss %.6f\n", preference.loss.item<double>());
 }
 

@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/random.h"
 
 namespace meed {
 namespace {
@@ -13,87 +16,298 @@ namespace {
 /// epsilon.
 constexpr double kMaxLogRatio = 20.0;
 
+const double kSmallestVespoLog = std::log(1e-8);
+
 /// Zeros where a token does not count: a NaN there must reach neither a sum nor, by 0 * NaN, a
 /// gradient.
 PolicyGradientInputs without_masked(PolicyGradientInputs in) {
   const auto counts_M = in.mask_M > 0;
   const auto zero = at::zeros({}, at::kFloat);
-  for (auto* values_M : {&in.logprobs_M, &in.old_logprobs_M, &in.ref_logprobs_M})
+  for (auto* values_M : {&in.logprobs_M, &in.old_logprobs_M, &in.ref_logprobs_M, &in.advantages_M,
+                         &in.entropy_M, &in.sampling_logprobs_M, &in.importance_ratio_M})
     if (values_M->defined()) *values_M = at::where(counts_M, *values_M, zero);
   return in;
 }
 
-at::Tensor sum_by_completion(const at::Tensor& values_M, const PolicyGradientInputs& in) {
-  return at::zeros({in.advantages_C.numel()}, values_M.options())
-      .index_add(0, in.completion_M, values_M);
-}
+/// One call's tensors and what several terms read of them.
+struct Terms {
+  const PolicyGradientInputs& in;
+  const PolicyGradientOptions& options;
+  int64_t num_completions;
+  at::Tensor counts_C;      ///< tokens that count, at least 1
+  at::Tensor advantages_M;  ///< per token, whatever was given
+  bool by_sequence;
 
-/// log r per token; per sequence, the mean over its tokens.
-at::Tensor log_ratios(const PolicyGradientInputs& in, const PolicyGradientOptions& options) {
-  const auto log_ratio_M = (in.logprobs_M - in.old_logprobs_M).clamp(-kMaxLogRatio, kMaxLogRatio);
-  if (options.importance_sampling_level == "token") return log_ratio_M;
-  const auto counts_C = sum_by_completion(in.mask_M, in).clamp_min(1.0);
-  return (sum_by_completion(log_ratio_M * in.mask_M, in) / counts_C)
-      .index_select(0, in.completion_M);
-}
-
-at::Tensor token_weights(const PolicyGradientInputs& in, const PolicyGradientOptions& options,
-                         const PolicyGradientTotals& totals) {
-  if (options.loss_type == "grpo") {
-    const auto counts_C = sum_by_completion(in.mask_M, in).clamp_min(1.0);
-    return in.mask_M / counts_C.index_select(0, in.completion_M) /
-           std::max(1.0, totals.num_completions);
+  Terms(const PolicyGradientInputs& inputs, const PolicyGradientOptions& opts)
+      : in(inputs), options(opts), by_sequence(opts.importance_sampling_level == "sequence") {
+    num_completions = in.advantages_C.defined() ? in.advantages_C.numel()
+                      : in.completion_M.numel() > 0 ? in.completion_M.max().item<int64_t>() + 1
+                                                    : 0;
+    counts_C = sum_C(in.mask_M).clamp_min(1.0);
+    advantages_M = in.advantages_M.defined() ? in.advantages_M
+                                             : in.advantages_C.index_select(0, in.completion_M);
   }
-  if (options.loss_type == "dr_grpo")
-    return in.mask_M / std::max(1.0, totals.num_completions *
-                                         static_cast<double>(totals.max_completion_length));
-  MEED_CHECK(options.loss_type == "bnpo" || options.loss_type == "dapo",
-             "unknown loss_type " + options.loss_type);
-  return in.mask_M / std::max(1.0, totals.num_tokens);
+  /// Sums over each completion's tokens.
+  at::Tensor sum_C(const at::Tensor& values_M) const {
+    return at::zeros({num_completions}, values_M.options()).index_add(0, in.completion_M, values_M);
+  }
+  /// Each completion's value on its tokens.
+  at::Tensor spread(const at::Tensor& values_C) const {
+    return values_C.index_select(0, in.completion_M);
+  }
+  double num_tokens() const { return in.mask_M.sum().item<double>(); }
+
+  at::Tensor log_ratio_M() const {
+    const double bound = options.pre_clip.value_or(kMaxLogRatio);
+    return (in.logprobs_M - in.old_logprobs_M).clamp(-bound, bound);
+  }
+  /// log r as the importance sampling level asks.
+  at::Tensor weighted_log_ratio_M(const at::Tensor& log_ratio_M) const {
+    return by_sequence ? spread(sum_C(log_ratio_M * in.mask_M) / counts_C) : log_ratio_M;
+  }
+  /// Mean as TRL's metrics: over tokens, or over completions where the ratio is a sequence's.
+  MetricSum mean_of(const at::Tensor& values_M) const {
+    if (!by_sequence) return {(values_M * in.mask_M).sum().item<double>(), num_tokens()};
+    return {share_C(values_M).sum().item<double>(), static_cast<double>(num_completions)};
+  }
+  at::Tensor share_C(const at::Tensor& values_M) const {
+    return sum_C(values_M * in.mask_M) / counts_C;
+  }
+};
+
+at::Tensor clipped_surrogate(const Terms& terms, const at::Tensor& ratio_M) {
+  const auto& options = terms.options;
+  const auto clipped_M = ratio_M.clamp(1.0 - options.epsilon, 1.0 + options.epsilon_high);
+  const auto bounded_M = options.delta ? ratio_M.clamp_max(*options.delta) : ratio_M;
+  return -at::minimum(bounded_M * terms.advantages_M, clipped_M * terms.advantages_M);
 }
 
-void note_clipping(LossOutput& output, const PolicyGradientInputs& in, const at::Tensor& low_M,
-                   const at::Tensor& high_M) {
-  const double tokens = in.mask_M.sum().item<double>();
-  const auto counts_C = sum_by_completion(in.mask_M, in);
-  const auto share_C = [&](const at::Tensor& clipped_M) {
-    return sum_by_completion(clipped_M, in) / counts_C.clamp_min(1.0);
-  };
-  const auto low = low_M * in.mask_M, high = high_M * in.mask_M;
-  output.metrics["clip_ratio/low_mean"] = {low.sum().item<double>(), tokens};
-  output.metrics["clip_ratio/high_mean"] = {high.sum().item<double>(), tokens};
-  output.metrics["clip_ratio/region_mean"] = {(low + high).sum().item<double>(), tokens};
-  if (tokens <= 0.0) return;
-  output.metrics["clip_ratio/low_min"] = {share_C(low).min().item<double>(), 1.0, Reduce::kMin};
-  output.metrics["clip_ratio/high_max"] = {share_C(high).max().item<double>(), 1.0, Reduce::kMax};
+void note_clipping(const Terms& terms, const at::Tensor& ratio_M, LossOutput& output) {
+  const auto& options = terms.options;
+  const auto ratio = options.delta ? ratio_M.detach().clamp_max(*options.delta) : ratio_M.detach();
+  const auto low =
+      ((ratio < 1.0 - options.epsilon) & (terms.advantages_M < 0)).to(at::kFloat);
+  const auto high =
+      ((ratio > 1.0 + options.epsilon_high) & (terms.advantages_M > 0)).to(at::kFloat);
+  output.metrics["clip_ratio/low_mean"] = terms.mean_of(low);
+  output.metrics["clip_ratio/high_mean"] = terms.mean_of(high);
+  output.metrics["clip_ratio/region_mean"] = terms.mean_of(low + high);
+  if (terms.num_tokens() <= 0.0) return;
+  output.metrics["clip_ratio/low_min"] = {terms.share_C(low).min().item<double>(), 1.0,
+                                          Reduce::kMin};
+  output.metrics["clip_ratio/high_max"] = {terms.share_C(high).max().item<double>(), 1.0,
+                                           Reduce::kMax};
+}
+
+at::Tensor sapo(const Terms& terms, const at::Tensor& ratio_M) {
+  const auto temperature_M =
+      at::where(terms.advantages_M > 0, at::full({}, terms.options.sapo_temperature_pos),
+                at::full({}, terms.options.sapo_temperature_neg));
+  return -(temperature_M * (ratio_M - 1.0)).sigmoid() * 4.0 / temperature_M * terms.advantages_M;
+}
+
+at::Tensor cispo(const Terms& terms, const at::Tensor& ratio_M, LossOutput& output) {
+  const double cap = terms.options.epsilon_high;
+  output.metrics["cispo_clip_ratio"] = terms.mean_of(
+      ((ratio_M.detach() > cap) & (terms.advantages_M > 0)).to(at::kFloat));
+  return -ratio_M.detach().clamp_max(cap) * terms.advantages_M * terms.in.logprobs_M;
+}
+
+at::Tensor vespo(const Terms& terms, LossOutput& output) {
+  const auto& in = terms.in;
+  const auto& options = terms.options;
+  const auto log_ratio_M =
+      (in.logprobs_M - in.old_logprobs_M).detach().clamp(-kMaxLogRatio, kMaxLogRatio);
+  auto log_w_C = terms.sum_C(log_ratio_M * in.mask_M);
+  if (in.importance_ratio_M.defined()) {
+    const auto log_M = in.importance_ratio_M.log().clamp(kSmallestVespoLog, kMaxLogRatio);
+    log_w_C = log_w_C + (options.importance_ratio_by_sequence ? terms.share_C(log_M)
+                                                              : terms.sum_C(log_M * in.mask_M));
+  }
+  const auto log_w_M = terms.spread(log_w_C.clamp(kSmallestVespoLog, kMaxLogRatio));
+  const auto up_M = terms.advantages_M >= 0;
+  const auto k_M = at::where(up_M, at::full({}, options.vespo_k_pos), at::full({}, options.vespo_k_neg));
+  const auto lambda_M = at::where(up_M, at::full({}, options.vespo_lambda_pos),
+                                  at::full({}, options.vespo_lambda_neg))
+                            .clamp_min(1e-4);
+  const auto phi_M = (lambda_M + k_M * log_w_M - lambda_M * log_w_M.exp()).exp().nan_to_num(0, 0, 0);
+  Terms whole = terms;  // phi is one number for a completion
+  whole.by_sequence = true;
+  output.metrics["vespo/phi_seq_mean"] = whole.mean_of(phi_M);
+  return -phi_M * terms.advantages_M * in.logprobs_M;
+}
+
+/// A completion's loss on each of its tokens, so that the mean over tokens gives it back.
+at::Tensor gmpo(const Terms& terms, const at::Tensor& log_ratio_M) {
+  const auto& options = terms.options;
+  const auto sign_M = terms.advantages_M.sign();
+  const auto clipped_M = log_ratio_M.clamp(-options.epsilon, options.epsilon_high);
+  const auto kept_M = sign_M * at::minimum(sign_M * log_ratio_M, sign_M * clipped_M);
+  const auto ratio_C = (terms.sum_C(kept_M * terms.in.mask_M) / terms.counts_C).exp();
+  return -terms.spread(ratio_C * terms.share_C(terms.advantages_M));
+}
+
+/// (A - mean A)(logp - mean logp) of the tokens that count.
+at::Tensor covariance(const Terms& terms) {
+  const double tokens = std::max(1.0, terms.num_tokens());
+  const auto& mask_M = terms.in.mask_M;
+  const auto logprobs_M = terms.in.logprobs_M.detach();
+  return (terms.advantages_M - (terms.advantages_M * mask_M).sum() / tokens) *
+         (logprobs_M - (logprobs_M * mask_M).sum() / tokens);
+}
+
+at::Tensor clip_cov(const Terms& terms, const at::Tensor& ratio_M, LossOutput& output) {
+  const auto& options = terms.options;
+  const auto plain_M = -ratio_M * terms.advantages_M;
+  const auto clipped_M =
+      -ratio_M.clamp(1.0 - options.epsilon, 1.0 + options.epsilon_high) * terms.advantages_M;
+  const auto covariance_M = covariance(terms);
+  const auto eligible = ((covariance_M > options.clip_cov_low) &
+                         (covariance_M < options.clip_cov_high) & (terms.in.mask_M > 0) &
+                         (clipped_M.detach() <= plain_M.detach()))
+                            .nonzero()
+                            .flatten();
+  const auto wanted = std::min<int64_t>(
+      eligible.numel(),
+      std::max<int64_t>(1, static_cast<int64_t>(options.clip_cov_ratio * terms.num_tokens())));
+  auto kept_M = at::ones_like(plain_M);
+  RandomStream random(mix_seed({options.seed, 0x636f76}));
+  std::vector<int64_t> places(static_cast<size_t>(eligible.numel()));
+  for (size_t i = 0; i < places.size(); ++i)
+    places[i] = eligible[static_cast<int64_t>(i)].item<int64_t>();
+  for (int64_t n = 0; n < wanted; ++n) {
+    const auto left = places.size() - static_cast<size_t>(n);
+    const auto pick = static_cast<size_t>(n) +
+                      std::min(left - 1, static_cast<size_t>(random.next() * static_cast<double>(left)));
+    std::swap(places[static_cast<size_t>(n)], places[pick]);
+    kept_M[places[static_cast<size_t>(n)]] = 0.0f;
+  }
+  output.metrics["clip_cov/clipped"] = {static_cast<double>(wanted), terms.num_tokens()};
+  return at::maximum(plain_M, clipped_M) * kept_M;
+}
+
+at::Tensor kl_cov(const Terms& terms, const at::Tensor& log_ratio_M, const at::Tensor& ratio_M) {
+  const auto plain_M = -ratio_M * terms.advantages_M;
+  const double tokens = terms.num_tokens();
+  if (tokens <= 0.0) return plain_M;
+  const auto count =
+      std::max<int64_t>(1, static_cast<int64_t>(terms.options.kl_cov_ratio * tokens));
+  const auto covariance_M = at::where(terms.in.mask_M > 0, covariance(terms),
+                                      at::full({}, -std::numeric_limits<float>::infinity()));
+  const auto chosen = std::get<1>(covariance_M.topk(count));
+  const auto penalised_M = at::zeros_like(plain_M).index_fill(0, chosen, 1.0);
+  return plain_M + terms.options.kl_cov_coef * log_ratio_M.abs() * penalised_M;
+}
+
+at::Tensor policy_terms(const Terms& terms, const at::Tensor& log_ratio_M, const at::Tensor& ratio_M,
+                        LossOutput& output) {
+  const auto& type = terms.options.loss_type;
+  if (type == "cispo") return cispo(terms, ratio_M, output);
+  if (type == "sapo") return sapo(terms, ratio_M);
+  if (type == "vespo") return vespo(terms, output);
+  if (type == "gmpo") return gmpo(terms, log_ratio_M);
+  if (type == "clip_cov") return clip_cov(terms, ratio_M, output);
+  if (type == "kl_cov") return kl_cov(terms, log_ratio_M, ratio_M);
+  note_clipping(terms, ratio_M, output);
+  return clipped_surrogate(terms, ratio_M);
+}
+
+at::Tensor kl_estimate(const Terms& terms, const at::Tensor& ratio_M) {
+  const auto gap_M =
+      (terms.in.ref_logprobs_M - terms.in.logprobs_M).clamp(-kMaxLogRatio, kMaxLogRatio);
+  const auto& estimator = terms.options.kl_estimator;
+  MEED_CHECK(estimator == "k1" || estimator == "k2" || estimator == "k3",
+             "unknown kl_estimator " + estimator);
+  const auto kl_M = estimator == "k1"   ? -gap_M
+                    : estimator == "k2" ? 0.5 * gap_M.square()
+                                        : gap_M.exp() - gap_M - 1.0;
+  return terms.options.use_bias_correction_kl ? kl_M * ratio_M : kl_M;
+}
+
+/// 1 on completions to keep: a positive advantage, or close to the sampling policy.
+at::Tensor on_policy_mask(const Terms& terms) {
+  const auto& in = terms.in;
+  const auto sampling_M =
+      in.sampling_logprobs_M.defined() ? in.sampling_logprobs_M : in.old_logprobs_M;
+  const auto gap_M = (sampling_M - in.logprobs_M.detach()).nan_to_num(0.0);
+  const auto far_M = terms.spread(terms.share_C(gap_M)) > *terms.options.off_policy_mask_threshold;
+  return ((terms.advantages_M >= 0) | far_M.logical_not()).to(at::kFloat);
+}
+
+at::Tensor token_weights(const Terms& terms, const PolicyGradientTotals& totals) {
+  const auto& type = terms.options.loss_type;
+  const auto& mask_M = terms.in.mask_M;
+  const double completions = std::max(1.0, totals.num_completions);
+  if (type == "grpo" || type == "sapo" || type == "gmpo")
+    return mask_M / terms.spread(terms.counts_C) / completions;
+  if (type == "luspo") return mask_M / completions;
+  if (type == "dr_grpo")
+    return mask_M /
+           std::max(1.0, completions * static_cast<double>(totals.max_completion_length));
+  return mask_M / std::max(1.0, totals.num_tokens);
 }
 
 }  // namespace
 
+const std::vector<std::string>& policy_gradient_loss_types() {
+  static const std::vector<std::string> types = {"grpo",  "bnpo",  "dr_grpo", "dapo",
+                                                 "luspo", "cispo", "sapo",    "vespo",
+                                                 "gmpo",  "clip_cov", "kl_cov"};
+  return types;
+}
+
 LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
                                 const PolicyGradientOptions& options,
                                 const PolicyGradientTotals& totals) {
+  const auto& types = policy_gradient_loss_types();
+  MEED_CHECK(std::find(types.begin(), types.end(), options.loss_type) != types.end(),
+             "unknown loss_type " + options.loss_type);
+  MEED_CHECK(options.importance_sampling_level == "token" ||
+                 options.importance_sampling_level == "sequence",
+             "unknown importance_sampling_level " + options.importance_sampling_level);
   const PolicyGradientInputs in = without_masked(inputs);
-  const auto advantages_M = in.advantages_C.index_select(0, in.completion_M);
-  const auto ratio_M = log_ratios(in, options).exp();
-  const auto clipped_M = ratio_M.clamp(1.0 - options.epsilon, 1.0 + options.epsilon_high);
-  const auto bounded_M = options.delta ? ratio_M.clamp_max(*options.delta) : ratio_M;
-  auto loss_M = -at::minimum(bounded_M * advantages_M, clipped_M * advantages_M);
+  const Terms terms(in, options);
+  const auto log_ratio_M = terms.log_ratio_M();
+  const auto ratio_M = terms.weighted_log_ratio_M(log_ratio_M).exp();
   LossOutput output;
-  const double tokens = in.mask_M.sum().item<double>();
+  auto loss_M = policy_terms(terms, log_ratio_M, ratio_M, output);
+  if (options.off_policy_mask_threshold) loss_M = loss_M * on_policy_mask(terms);
+  if (in.entropy_mask_M.defined()) loss_M = loss_M * in.entropy_mask_M;
+  if (in.importance_ratio_M.defined() && options.loss_type != "vespo")
+    loss_M = loss_M * in.importance_ratio_M;
   if (options.beta != 0.0) {
-    const auto gap_M = (in.ref_logprobs_M - in.logprobs_M).clamp(-kMaxLogRatio, kMaxLogRatio);
-    auto kl_M = gap_M.exp() - gap_M - 1.0;
-    if (options.use_bias_correction_kl) kl_M = kl_M * ratio_M;
+    const auto kl_M = kl_estimate(terms, ratio_M);
     loss_M = loss_M + options.beta * kl_M;
-    output.metrics["kl"] = {(kl_M.detach() * in.mask_M).sum().item<double>(), tokens};
+    output.metrics["kl"] = {(kl_M.detach() * in.mask_M).sum().item<double>(), terms.num_tokens()};
   }
-  output.loss = (loss_M * token_weights(in, options, totals)).sum();
-  const auto ratio = ratio_M.detach();
-  const auto low_M = ((ratio < 1.0 - options.epsilon) & (advantages_M < 0)).to(at::kFloat);
-  const auto high_M = ((ratio > 1.0 + options.epsilon_high) & (advantages_M > 0)).to(at::kFloat);
-  note_clipping(output, in, low_M, high_M);
+  output.loss = (loss_M * token_weights(terms, totals)).sum();
+  if (options.entropy_coef != 0.0) {
+    MEED_CHECK(in.entropy_M.defined(), "entropy_coef needs entropies");
+    output.metrics["policy_loss"] = {output.loss.detach().item<double>(), 1.0, Reduce::kSum};
+    const auto counts_M = in.entropy_mask_M.defined() ? in.mask_M * in.entropy_mask_M : in.mask_M;
+    const double count =
+        totals.num_entropy_tokens > 0.0 ? totals.num_entropy_tokens : totals.num_tokens;
+    output.loss = output.loss - options.entropy_coef * (in.entropy_M * counts_M).sum() /
+                                    std::max(1.0, count);
+  }
   return output;
+}
+
+at::Tensor importance_sampling_correction(const at::Tensor& old_logprobs_M,
+                                          const at::Tensor& sampling_logprobs_M,
+                                          const at::Tensor& mask_M, const at::Tensor& completion_M,
+                                          int64_t num_completions, const std::string& mode,
+                                          double cap, double floor) {
+  const auto gap_M = (old_logprobs_M - sampling_logprobs_M).nan_to_num(0.0) * mask_M;
+  auto log_M = gap_M;
+  if (mode.starts_with("sequence"))
+    log_M = at::zeros({num_completions}, gap_M.options())
+                .index_add(0, completion_M, gap_M)
+                .index_select(0, completion_M);
+  const auto ratio_M = log_M.clamp(-kMaxLogRatio, kMaxLogRatio).exp();
+  if (mode.ends_with("truncate")) return ratio_M.clamp(floor, cap);
+  MEED_CHECK(mode.ends_with("mask"), "unknown importance sampling mode " + mode);
+  return ratio_M.masked_fill((ratio_M > cap) | (ratio_M < floor), 0.0);
 }
 
 }  // namespace meed

@@ -135,7 +135,8 @@ TEST(Dpo, EveryLossEqualsTheReference) {
                        at::tensor({10.0f, 22.0f, 5.0f}),
                        at::tensor({12.0f, 20.0f, 6.0f})};
     const auto output = dpo_loss(
-        in, {.loss_type = each["loss_type"], .beta = 0.3, .label_smoothing = each["smoothing"]}, 3);
+        in, {.loss_type = {each["loss_type"].get<std::string>()}, .beta = 0.3, .label_smoothing = each["smoothing"]},
+        {.num_pairs = 3});
     EXPECT_NEAR(output.loss.item<double>(), each["loss"].get<double>(), 1e-6) << each.dump();
     output.loss.backward();
     expect_close(chosen.grad(), floats(each["grad_chosen"]));

@@ -1,0 +1,67 @@
+#include "algorithms/pair_batch.h"
+
+#include <ATen/ATen.h>
+
+#include "algorithms/training_run.h"
+#include "libpolicy/core/error.h"
+#include "libpolicy/losses/dpo.h"
+#include "libpolicy/models/token_logprobs.h"
+
+namespace meed {
+
+PairBatch::PairBatch(std::span<const EncodedRow> rows)
+    : num_pairs(static_cast<int64_t>(rows.size())) {
+  PackedBatchBuilder builder;
+  std::vector<int64_t> selected, sequence;
+  std::vector<float> lengths(rows.size() * 2);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const int64_t prompt = builder.add(rows[r].prompt_ids);
+    for (size_t side = 0; side < 2; ++side) {
+      const int64_t first = builder.num_tokens();
+      const auto& ids = rows[r].completion_ids[side];
+      if (!ids.empty()) builder.add(ids, prompt);
+      lengths[side * rows.size() + r] = static_cast<float>(ids.size());
+      for (int64_t n = first; n < builder.num_tokens(); ++n) {
+        selected.push_back(n);
+        sequence.push_back(static_cast<int64_t>(side * rows.size() + r));
+      }
+    }
+  }
+  batch = builder.build();
+  selected_M = at::tensor(selected, at::kLong);
+  sequence_M = at::tensor(sequence, at::kLong);
+  lengths_2B = at::tensor(lengths);
+}
+
+PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
+                           std::optional<double> ld_alpha) {
+  const auto tokens = token_logprobs(model, pairs.batch, pairs.selected_M, /*temperature=*/1.0,
+                                     /*with_entropy=*/true);
+  const auto sums = [&](std::optional<double> alpha) {
+    return pair_logprob_sums(tokens.logprobs_M, pairs.sequence_M, pairs.num_pairs, alpha);
+  };
+  PairLogprobs result{.plain_2B = sums(std::nullopt)};
+  result.sums_2B = ld_alpha ? sums(ld_alpha) : result.plain_2B;
+  const auto count = static_cast<double>(pairs.selected_M.numel());
+  result.metrics["entropy"] = {tokens.entropy_M.sum().item<double>(), count};
+  if (tokens.correct_M.defined())
+    result.metrics["mean_token_accuracy"] = {tokens.correct_M.sum().item<double>(), count};
+  return result;
+}
+
+TrainableModel PairAlgorithm::prepare(TrainingRun& run) {
+  tokenizer_ = &run.tokenizer();
+  policy_ = std::make_unique<Policy>(run.recipe(), run.seed());
+  return policy_->trainable(run);
+}
+
+EncodedRow PairAlgorithm::encode(const Example& example) {
+  auto row = encode_preference(*tokenizer_, example, name_);
+  row.truncated = truncate(row, max_length_, keep_start_);
+  if (row.prompt_ids.empty())
+    throw DataError("row " + std::to_string(example.row + 1) + ": " + name_ +
+                    " needs a prompt that chosen and rejected share");
+  return row;
+}
+
+}  // namespace meed

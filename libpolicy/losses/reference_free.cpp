@@ -1,0 +1,119 @@
+#include "libpolicy/losses/reference_free.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "libpolicy/core/error.h"
+
+namespace meed {
+namespace {
+
+void note(LossOutput& output, const char* key, const at::Tensor& values_B) {
+  output.metrics[key] = {values_B.detach().to(at::kDouble).sum().item<double>(),
+                         static_cast<double>(values_B.numel())};
+}
+
+void note_pairs(LossOutput& output, double beta, const at::Tensor& chosen_B,
+                const at::Tensor& rejected_B, const ReferenceFreeInputs& in) {
+  note(output, "rewards/chosen", beta * chosen_B);
+  note(output, "rewards/rejected", beta * rejected_B);
+  note(output, "rewards/accuracies", chosen_B > rejected_B);
+  note(output, "rewards/margins", beta * (chosen_B - rejected_B));
+  note(output, "logps/chosen", in.chosen_B);
+  note(output, "logps/rejected", in.rejected_B);
+}
+
+/// The chosen's negative log-likelihood over the step's chosen tokens.
+at::Tensor nll_loss(const ReferenceFreeInputs& in, const DpoTotals& totals, LossOutput& output) {
+  const auto nll = -in.chosen_B.sum() / std::max(1.0, totals.num_chosen_tokens);
+  output.metrics["nll_loss"] = {-in.chosen_B.detach().sum().item<double>(),
+                                in.chosen_lengths_B.sum().item<double>()};
+  return nll;
+}
+
+at::Tensor by_token(const at::Tensor& sums_B, const at::Tensor& lengths_B) {
+  return sums_B / lengths_B.clamp_min(1.0);
+}
+
+}  // namespace
+
+LossOutput cpo_loss(const ReferenceFreeInputs& in, const CpoOptions& options,
+                    const DpoTotals& totals) {
+  const bool by_length = options.loss_type == "ipo" || options.loss_type == "simpo";
+  const auto chosen_B = by_length ? by_token(in.chosen_B, in.chosen_lengths_B) : in.chosen_B;
+  const auto rejected_B =
+      by_length ? by_token(in.rejected_B, in.rejected_lengths_B) : in.rejected_B;
+  const auto difference_B = chosen_B - rejected_B;
+  const double s = options.label_smoothing;
+  const auto sigmoid = [&](const at::Tensor& scaled_B) {
+    return -(1.0 - s) * at::log_sigmoid(scaled_B) - s * at::log_sigmoid(-scaled_B);
+  };
+  at::Tensor losses_B;
+  if (options.loss_type == "sigmoid") {
+    losses_B = sigmoid(options.beta * difference_B);
+  } else if (options.loss_type == "simpo") {
+    losses_B = sigmoid(options.beta * difference_B - options.simpo_gamma);
+  } else if (options.loss_type == "hinge") {
+    losses_B = at::relu(1.0 - options.beta * difference_B);
+  } else {
+    MEED_CHECK(options.loss_type == "ipo", "unknown CPO loss " + options.loss_type);
+    losses_B = (difference_B - 1.0 / (2.0 * options.beta)).square();
+  }
+  LossOutput output{.loss = losses_B.sum() / totals.num_pairs, .metrics = {}};
+  const auto nll = nll_loss(in, totals, output);
+  if (options.cpo_alpha != 0.0) output.loss = output.loss + options.cpo_alpha * nll;
+  note_pairs(output, options.beta, chosen_B, rejected_B, in);
+  return output;
+}
+
+LossOutput orpo_loss(const ReferenceFreeInputs& in, double beta, const DpoTotals& totals) {
+  const auto chosen_B = by_token(in.chosen_B, in.chosen_lengths_B);
+  const auto rejected_B = by_token(in.rejected_B, in.rejected_lengths_B);
+  // log(p / (1 - p)) = x - log(1 - e^x) for x = log p < 0; x near 0 would give infinity.
+  constexpr double kLargestLog = -1e-6;
+  const auto log_odds = [](const at::Tensor& x_B) {
+    const auto bounded_B = x_B.clamp_max(kLargestLog);
+    return bounded_B - (-bounded_B.expm1()).log();
+  };
+  const auto log_odds_B = log_odds(chosen_B) - log_odds(rejected_B);
+  const auto ratio_B = at::log_sigmoid(log_odds_B);
+  LossOutput output;
+  output.loss = nll_loss(in, totals, output) - beta * ratio_B.sum() / totals.num_pairs;
+  note_pairs(output, beta, chosen_B, rejected_B, in);
+  note(output, "log_odds_chosen", log_odds_B);
+  note(output, "log_odds_ratio", ratio_B);
+  return output;
+}
+
+LossOutput logo_loss(const at::Tensor& chosen_B, const at::Tensor& rejected_BV, double beta,
+                     double gamma, double num_rows) {
+  const auto margin_B = beta * (chosen_B - rejected_BV.mean(/*dim=*/1)) - gamma;
+  LossOutput output{.loss = -at::log_sigmoid(margin_B).sum() / num_rows, .metrics = {}};
+  note(output, "rewards/margins", margin_B + gamma);
+  note(output, "rewards/accuracies", chosen_B > rejected_BV.amax(/*dim=*/1));
+  return output;
+}
+
+LossOutput kto_loss(const at::Tensor& policy_B, const at::Tensor& ref_B,
+                    const at::Tensor& desirable_B, double kl, double beta, double desirable_weight,
+                    double undesirable_weight, double num_rows) {
+  MEED_CHECK(kl >= 0.0, "the KL baseline is not negative");
+  const auto ratio_B = policy_B - ref_B;
+  const auto desirable_loss_B = 1.0 - (beta * (ratio_B - kl)).sigmoid();
+  const auto undesirable_loss_B = 1.0 - (beta * (kl - ratio_B)).sigmoid();
+  const auto losses_B = at::where(desirable_B, desirable_weight * desirable_loss_B,
+                                  undesirable_weight * undesirable_loss_B);
+  LossOutput output{.loss = losses_B.sum() / num_rows, .metrics = {}};
+  const auto side = [&](const char* reward, const char* logps, const at::Tensor& which_B) {
+    if (!which_B.any().item<bool>()) return;
+    note(output, reward, beta * ratio_B.masked_select(which_B));
+    note(output, logps, policy_B.masked_select(which_B));
+  };
+  side("rewards/chosen", "logps/chosen", desirable_B);
+  side("rewards/rejected", "logps/rejected", desirable_B.logical_not());
+  output.metrics["kl"] = {kl, 1.0};
+  return output;
+}
+
+}  // namespace meed
