@@ -163,6 +163,7 @@ ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups,
   scored.rewards_PG = std::move(rewards.rewards_PG);
   scored.components = std::move(rewards.components);
   scored.parts = std::move(rewards.parts);
+  scored.tokens_PGT = std::move(rewards.tokens_PGT);
   for (const auto& [name, places] : rewards.unreadable)
     scored.unreadable[name] = static_cast<int64_t>(places.size());
   return scored;

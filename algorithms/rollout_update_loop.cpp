@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <numeric>
 
 #include "algorithms/policy.h"
@@ -27,12 +28,6 @@
 namespace meed {
 namespace {
 
-/// A completion's place in the generation, and what the update needs of it.
-struct Item {
-  size_t group, index;
-  at::Tensor old_logprobs_T, ref_logprobs_T;
-};
-
 class RolloutUpdateLoop {
  public:
   RolloutUpdateLoop(TrainingRun& run, OnlineAlgorithm& algorithm)
@@ -45,7 +40,7 @@ class RolloutUpdateLoop {
         updates_per_generation_(count_updates()),
         total_steps_(run.total_steps(prompts_per_generation_, updates_per_generation_)),
         sampler_(run.data().size(), run.seed()),
-        learner_(policy_.trainable(run), recipe_.optim, recipe_.run.on_nan, total_steps_,
+        learner_(trainable(), recipe_.optim, recipe_.run.on_nan, total_steps_,
                  run.comm(), run.recorder()) {}
 
   void train() {
@@ -53,6 +48,7 @@ class RolloutUpdateLoop {
     if (const auto state = run_.restore(learner_)) {
       sampler_.seek(state->integers.at("sampler.position"));
       rollouts_.load_state_dict(state->under("rewards"));
+      algorithm_.load(state->under("algorithm"));
       rollouts_.refresh_weights(learner_.step());
     }
     if (learner_.step() == 0 && recipe_.run.eval_on_start)
@@ -73,6 +69,12 @@ class RolloutUpdateLoop {
   }
 
  private:
+  TrainableModel trainable() {
+    auto model = policy_.trainable(run_);
+    algorithm_.prepare(run_, model);
+    return model;
+  }
+
   int64_t steps_per_generation() const {
     return recipe_.rollout.steps_per_generation.value_or(recipe_.optim.gradient_accumulation_steps);
   }
@@ -104,7 +106,7 @@ class RolloutUpdateLoop {
 
   /// Which update a group takes part in: by its place in the generation over all ranks, so that an
   /// update has the same prompts on any number of processes.
-  int64_t share_of(const Item& item) const {
+  int64_t share_of(const CompletionTokens& item) const {
     const int64_t place =
         static_cast<int64_t>(item.group) * run_.comm().size() + run_.comm().rank();
     return place * num_shares() / prompts_per_generation_;
@@ -119,8 +121,13 @@ class RolloutUpdateLoop {
     rollouts_.record(scored, advantages_PG, learner_.step() + 1);
     run_.recorder().record("epoch", sampler_.epoch(), Reduce::kMax);
     auto items = make_items(scored);
-    if (updates_per_generation_ > 1) compute_old_logprobs(scored, items);
+    if (needs_old_logprobs()) compute_old_logprobs(scored, items);
     if (algorithm_.needs_reference()) compute_ref_logprobs(scored, items);
+    if (algorithm_.by_token()) {
+      compute_values(scored, items);
+      algorithm_.token_advantages(scored, items, run_.comm(), run_.recorder());
+    }
+    entropy_threshold_ = entropy_threshold(items);
     for (int64_t iteration = 0; iteration < algorithm_.num_iterations(); ++iteration) {
       for (int64_t share = 0; share < num_shares() && learner_.step() < total_steps_; ++share) {
         const auto begun =
@@ -131,22 +138,24 @@ class RolloutUpdateLoop {
         run_.recorder().flush(learner_.step());
       }
     }
-    algorithm_.after_update(scored);
+    algorithm_.after_update(scored, run_.comm(), run_.recorder());
     rollouts_.refresh_weights(learner_.step());
   }
 
-  static std::vector<Item> make_items(const ScoredRollouts& scored) {
-    std::vector<Item> items;
+  std::vector<CompletionTokens> make_items(const ScoredRollouts& scored) const {
+    std::vector<CompletionTokens> items;
     for (size_t p = 0; p < scored.groups.size(); ++p)
       for (size_t g = 0; g < scored.groups[p].completions.size(); ++g)
-        if (!scored.groups[p].completions[g].token_ids.empty()) items.push_back({p, g, {}, {}});
+        if (const auto& completion = scored.groups[p].completions[g];
+            !completion.token_ids.empty())
+          items.push_back({.group = p, .index = g, .mask_T = token_mask(completion)});
     return items;
   }
 
   /// Runs of items within the token budget; a group's prompt counts once in each.
-  std::vector<std::span<Item>> micro_batches(const ScoredRollouts& scored,
-                                             std::span<Item> items) const {
-    std::vector<std::span<Item>> batches;
+  std::vector<std::span<CompletionTokens>> micro_batches(const ScoredRollouts& scored,
+                                             std::span<CompletionTokens> items) const {
+    std::vector<std::span<CompletionTokens>> batches;
     size_t first = 0;
     int64_t tokens = 0;
     for (size_t i = 0; i < items.size(); ++i) {
@@ -174,7 +183,7 @@ class RolloutUpdateLoop {
     std::vector<int64_t> lengths;
   };
 
-  static Packed pack(const ScoredRollouts& scored, std::span<const Item> items) {
+  static Packed pack(const ScoredRollouts& scored, std::span<const CompletionTokens> items) {
     PackedBatchBuilder builder;
     std::vector<int64_t> selected, completion;
     Packed packed;
@@ -197,31 +206,70 @@ class RolloutUpdateLoop {
     return packed;
   }
 
-  at::Tensor logprobs_without_gradient(CausalLm& model, const Packed& packed) const {
-    at::NoGradGuard no_grad;
-    return token_logprobs(model, packed.batch, packed.selected_M, recipe_.rollout.temperature)
-        .logprobs_M;
+  bool needs_old_logprobs() const {
+    return updates_per_generation_ > 1 || algorithm_.needs_old_logprobs() ||
+           algorithm_.by_token() || algorithm_.top_entropy_quantile() < 1.0;
   }
 
-  void compute_old_logprobs(const ScoredRollouts& scored, std::vector<Item>& items) {
+  TokenLogprobs without_gradient(CausalLm& model, const Packed& packed, bool entropy) const {
+    at::NoGradGuard no_grad;
+    return token_logprobs(model, packed.batch, packed.selected_M, recipe_.rollout.temperature,
+                          entropy);
+  }
+
+  void compute_old_logprobs(const ScoredRollouts& scored, std::vector<CompletionTokens>& items) {
+    const bool entropy = algorithm_.top_entropy_quantile() < 1.0;
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
-      const auto parts =
-          logprobs_without_gradient(policy_.model(), packed).split_with_sizes(packed.lengths);
+      const auto tokens = without_gradient(policy_.model(), packed, entropy);
+      const auto parts = tokens.logprobs_M.split_with_sizes(packed.lengths);
       for (size_t i = 0; i < batch.size(); ++i) batch[i].old_logprobs_T = parts[i];
+      if (!entropy) continue;
+      const auto entropies = tokens.entropy_M.split_with_sizes(packed.lengths);
+      for (size_t i = 0; i < batch.size(); ++i) batch[i].entropy_T = entropies[i];
     }
   }
 
-  void compute_ref_logprobs(const ScoredRollouts& scored, std::vector<Item>& items) {
+  void compute_ref_logprobs(const ScoredRollouts& scored, std::vector<CompletionTokens>& items) {
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
       const auto parts = policy_
                              .with_reference([&](CausalLm& model) {
-                               return logprobs_without_gradient(model, packed);
+                               return without_gradient(model, packed, false).logprobs_M;
                              })
                              .split_with_sizes(packed.lengths);
       for (size_t i = 0; i < batch.size(); ++i) batch[i].ref_logprobs_T = parts[i];
     }
+  }
+
+  void compute_values(const ScoredRollouts& scored, std::vector<CompletionTokens>& items) {
+    at::NoGradGuard no_grad;
+    for (const auto& batch : micro_batches(scored, items)) {
+      const auto packed = pack(scored, batch);
+      const auto values_M = algorithm_.values(packed.batch, packed.selected_M);
+      if (!values_M.defined()) return;
+      const auto parts = values_M.split_with_sizes(packed.lengths);
+      for (size_t i = 0; i < batch.size(); ++i) batch[i].values_T = parts[i];
+    }
+  }
+
+  /// The entropy from which a token belongs to the top share of the generation, over all ranks;
+  /// below every entropy if all belong. As torch.quantile, between two values in proportion.
+  double entropy_threshold(std::span<const CompletionTokens> items) {
+    const double share = algorithm_.top_entropy_quantile();
+    if (share >= 1.0) return -1.0;
+    std::vector<at::Tensor> parts{at::empty({0})};
+    for (const auto& item : items)
+      parts.push_back(item.entropy_T.masked_select(item.mask_T > 0));
+    const auto mine = at::cat(parts).contiguous();
+    const std::string bytes(static_cast<const char*>(mine.const_data_ptr()), mine.nbytes());
+    std::vector<float> all;
+    for (const auto& theirs : run_.comm().all_gather(bytes)) {
+      const size_t before = all.size();
+      all.resize(before + theirs.size() / sizeof(float));
+      std::memcpy(all.data() + before, theirs.data(), theirs.size());
+    }
+    return all.empty() ? -1.0 : at::quantile(at::tensor(all), 1.0 - share).item<double>();
   }
 
   /// 1 on the tokens that count: sampled by the policy, in a completion that is not masked.
@@ -234,21 +282,31 @@ class RolloutUpdateLoop {
     return at::tensor(std::vector<float>(completion.loss_mask.begin(), completion.loss_mask.end()));
   }
 
-  UpdateTotals totals_of(const ScoredRollouts& scored, std::span<const Item> items) {
-    double tokens = 0.0;
-    for (const auto& item : items)
-      tokens += token_mask(scored.groups[item.group].completions[item.index]).sum().item<double>();
-    at::Tensor sums = at::tensor({tokens, static_cast<double>(items.size())}, at::kDouble);
+  at::Tensor entropy_mask(const CompletionTokens& item) const {
+    return (item.entropy_T >= entropy_threshold_).to(at::kFloat);
+  }
+
+  UpdateTotals totals_of(std::span<const CompletionTokens> items) {
+    double tokens = 0.0, entropy_tokens = 0.0;
+    for (const auto& item : items) {
+      tokens += item.mask_T.sum().item<double>();
+      if (item.entropy_T.defined())
+        entropy_tokens += (entropy_mask(item) * item.mask_T).sum().item<double>();
+    }
+    at::Tensor sums =
+        at::tensor({tokens, static_cast<double>(items.size()), entropy_tokens}, at::kDouble);
     run_.comm().all_reduce(sums, ReduceOp::kSum);
-    return {.num_tokens = sums[0].item<double>(), .num_completions = sums[1].item<double>()};
+    return {.num_tokens = sums[0].item<double>(),
+            .num_completions = sums[1].item<double>(),
+            .num_entropy_tokens = sums[2].item<double>()};
   }
 
   void update(const ScoredRollouts& scored, const at::Tensor& advantages_PG,
-              std::vector<Item>& items, int64_t share, bool first) {
-    std::vector<Item> mine;
+              std::vector<CompletionTokens>& items, int64_t share, bool first) {
+    std::vector<CompletionTokens> mine;
     for (const auto& item : items)
       if (share_of(item) == share) mine.push_back(item);
-    const auto totals = totals_of(scored, mine);
+    const auto totals = totals_of(mine);
     int64_t tokens = 0;
     for (const auto& batch : micro_batches(scored, mine)) {
       const auto packed = pack(scored, batch);
@@ -260,42 +318,54 @@ class RolloutUpdateLoop {
   }
 
   LossOutput micro_batch_loss(const ScoredRollouts& scored, const at::Tensor& advantages_PG,
-                              std::span<const Item> items, const Packed& packed,
+                              std::span<const CompletionTokens> items, const Packed& packed,
                               const UpdateTotals& totals, bool first) {
     const auto tokens = token_logprobs(policy_.model(), packed.batch, packed.selected_M,
                                        recipe_.rollout.temperature,
                                        /*with_entropy=*/true);
-    PolicyBatch batch{.logprobs_M = tokens.logprobs_M,
+    PolicyBatch batch{.packed = &packed.batch,
+                      .selected_M = packed.selected_M,
+                      .logprobs_M = tokens.logprobs_M,
+                      .entropy_M = tokens.entropy_M,
                       .completion_M = packed.completion_M,
                       .num_completions = static_cast<int64_t>(items.size())};
-    std::vector<at::Tensor> old, ref, mask;
     std::vector<float> advantages, sampled;
     for (const auto& item : items) {
       const auto& completion = scored.groups[item.group].completions[item.index];
-      mask.push_back(token_mask(completion));
       advantages.push_back(
           advantages_PG[static_cast<int64_t>(item.group)][static_cast<int64_t>(item.index)]
               .item<float>());
       sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
-      if (item.old_logprobs_T.defined()) old.push_back(item.old_logprobs_T);
-      if (item.ref_logprobs_T.defined()) ref.push_back(item.ref_logprobs_T);
     }
-    batch.old_logprobs_M = old.empty() ? tokens.logprobs_M.detach() : at::cat(old);
-    if (!ref.empty()) batch.ref_logprobs_M = at::cat(ref);
-    batch.mask_M = at::cat(mask);
+    const auto gathered = [&](at::Tensor CompletionTokens::*member) {
+      std::vector<at::Tensor> parts;
+      for (const auto& item : items)
+        if ((item.*member).defined()) parts.push_back(item.*member);
+      return parts.empty() ? at::Tensor() : at::cat(parts);
+    };
+    batch.mask_M = gathered(&CompletionTokens::mask_T);
+    batch.old_logprobs_M = gathered(&CompletionTokens::old_logprobs_T);
+    if (!batch.old_logprobs_M.defined()) batch.old_logprobs_M = tokens.logprobs_M.detach();
+    batch.sampling_logprobs_M = at::tensor(sampled);
+    batch.ref_logprobs_M = gathered(&CompletionTokens::ref_logprobs_T);
     batch.advantages_C = at::tensor(advantages);
+    batch.advantages_M = gathered(&CompletionTokens::advantages_T);
+    batch.returns_M = gathered(&CompletionTokens::returns_T);
+    batch.old_values_M = gathered(&CompletionTokens::values_T);
+    if (const auto entropies_M = gathered(&CompletionTokens::entropy_T); entropies_M.defined())
+      batch.entropy_mask_M = (entropies_M >= entropy_threshold_).to(at::kFloat);
     auto output = algorithm_.loss(batch, totals, recipe_.rollout.max_completion_length);
     const double count = batch.mask_M.sum().item<double>();
-    output.metrics["entropy"] = {(tokens.entropy_M * batch.mask_M).sum().item<double>(), count};
-    if (first) record_sampling_difference(batch, at::tensor(sampled), count);
+    output.metrics["entropy"] = {
+        (tokens.entropy_M.detach() * batch.mask_M).sum().item<double>(), count};
+    if (first) record_sampling_difference(batch, count);
     return output;
   }
 
   /// How far the engine's log-probabilities are from the training forward's.
-  void record_sampling_difference(const PolicyBatch& batch, const at::Tensor& sampled_M,
-                                  double count) {
+  void record_sampling_difference(const PolicyBatch& batch, double count) {
     if (count <= 0.0) return;
-    const auto gap_M = (batch.old_logprobs_M - sampled_M) * batch.mask_M;
+    const auto gap_M = (batch.old_logprobs_M - batch.sampling_logprobs_M) * batch.mask_M;
     const auto ratio_M = gap_M.exp();
     auto& recorder = run_.recorder();
     recorder.record("sampling/sampling_logp_difference/mean",
@@ -314,6 +384,9 @@ class RolloutUpdateLoop {
     StateDict state;
     state.integers["sampler.position"] = sampler_.position();
     state.add("rewards", rollouts_.state_dict());
+    StateDict own;
+    algorithm_.save(own);
+    state.add("algorithm", own);
     run_.save_checkpoint(learner_, std::move(state));
   }
 
@@ -327,6 +400,7 @@ class RolloutUpdateLoop {
   int64_t total_steps_;
   Sampler sampler_;
   Learner learner_;
+  double entropy_threshold_ = -1.0;  ///< of the generation
 };
 
 }  // namespace

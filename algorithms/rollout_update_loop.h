@@ -4,12 +4,16 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "algorithms/algorithm.h"
+#include "algorithms/learner.h"
+#include "libpolicy/checkpoint/state_dict.h"
 #include "libpolicy/generation/rollout.h"
 #include "libpolicy/losses/loss_output.h"
+#include "libpolicy/models/packed_batch.h"
 
 namespace meed {
 
@@ -22,17 +26,34 @@ struct ScoredRollouts {
   std::map<std::string, at::Tensor> components;  ///< float64 [P, G] by reward name, unweighted
   std::map<std::string, at::Tensor> parts;       ///< float64 [P, G] by "<reward>/<part>"
   std::map<std::string, int64_t> unreadable;     ///< completions by "<reward>/<reason>"
+  std::vector<std::vector<std::vector<double>>> tokens_PGT;  ///< dense rewards; empty if none
+};
+
+/// A completion's place in the generation, and what updates need of its T tokens, float32 [T].
+struct CompletionTokens {
+  size_t group = 0, index = 0;
+  at::Tensor mask_T;                        ///< 1 where a token counts
+  at::Tensor old_logprobs_T, entropy_T;     ///< by the training forward, before any update
+  at::Tensor ref_logprobs_T;                ///< undefined unless needs_reference()
+  at::Tensor values_T;                      ///< of the critic, before any update
+  at::Tensor advantages_T, returns_T;       ///< what token_advantages() leaves
 };
 
 /// One micro-batch of an update. M tokens of C completions; every tensor is float32 on the CPU
-/// unless said otherwise.
+/// unless said otherwise. What an algorithm did not ask for is undefined.
 struct PolicyBatch {
+  const PackedBatch* packed = nullptr;  ///< prompts and completions
+  at::Tensor selected_M;                ///< int64, where the completions' tokens stand in it
   at::Tensor logprobs_M;      ///< current policy at the sampling temperature, with gradient
+  at::Tensor entropy_M;       ///< of the same, with gradient
   at::Tensor old_logprobs_M;  ///< the policy that sampled, by the training forward
-  at::Tensor ref_logprobs_M;  ///< reference; undefined unless the algorithm needs it
-  at::Tensor mask_M;          ///< 1 where a token counts
-  at::Tensor completion_M;    ///< int64, which completion a token belongs to, in [0, C)
+  at::Tensor sampling_logprobs_M;  ///< the policy that sampled, by the engine
+  at::Tensor ref_logprobs_M;       ///< reference
+  at::Tensor mask_M;               ///< 1 where a token counts
+  at::Tensor entropy_mask_M;       ///< 1 on the tokens of largest entropy
+  at::Tensor completion_M;         ///< int64, which completion a token belongs to, in [0, C)
   at::Tensor advantages_C;
+  at::Tensor advantages_M, returns_M, old_values_M;  ///< where advantages are a token's
   int64_t num_completions = 0;
 };
 
@@ -40,6 +61,7 @@ struct PolicyBatch {
 struct UpdateTotals {
   double num_tokens = 0.0;       ///< tokens that count
   double num_completions = 0.0;  ///< all of them, masked ones too
+  double num_entropy_tokens = 0.0;
 };
 
 /// What one online algorithm adds to the shared loop.
@@ -50,14 +72,31 @@ class OnlineAlgorithm : public Algorithm {
   /// Passes over each generation.
   virtual int64_t num_iterations() const { return 1; }
   virtual bool needs_reference() const { return false; }
+  /// Log-probabilities of the sampling policy by the training forward, though one update a
+  /// generation could do without.
+  virtual bool needs_old_logprobs() const { return false; }
+  /// Share of a generation's tokens, those of largest entropy, that the policy's loss is over.
+  virtual double top_entropy_quantile() const { return 1.0; }
   /// Leave completions that ran into max_completion_length out of the loss.
   virtual bool mask_truncated_completions() const { return false; }
+  /// Sees the run before the first step, and may add what it trains beside the policy (a critic).
+  virtual void prepare(TrainingRun&, TrainableModel&) {}
+
   /// One advantage per completion, [P, G]. All ranks call it.
   virtual at::Tensor advantages(const ScoredRollouts& rollouts, Communicator& comm) = 0;
+  /// Advantages by token: whether they are, the critic's values [M] (undefined: no critic), and
+  /// what fills advantages_T and returns_T of every completion. All ranks call the last.
+  virtual bool by_token() const { return false; }
+  virtual at::Tensor values(const PackedBatch&, const at::Tensor&) { return {}; }
+  virtual void token_advantages(const ScoredRollouts&, std::span<CompletionTokens>, Communicator&,
+                                MetricsWriter&) {}
+
   virtual LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals,
                           int64_t max_completion_length) = 0;
-  /// Runs after the policy's updates of this generation.
-  virtual void after_update(const ScoredRollouts&) {}
+  /// Runs after the policy's updates of this generation. All ranks call it.
+  virtual void after_update(const ScoredRollouts&, Communicator&, MetricsWriter&) {}
+  virtual void save(StateDict&) const {}  ///< what it adapts from step to step
+  virtual void load(const StateDict&) {}
 };
 
 }  // namespace meed

@@ -2,7 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "libpolicy/core/error.h"
+#include "libpolicy/distributed/communicator.h"
 #include "libpolicy/distributed/moments.h"
 
 namespace meed {
@@ -10,24 +14,83 @@ namespace {
 
 constexpr double kEpsilon = 1e-4;
 
+/// Rewards of a step with what is known of each group.
+struct Groups {
+  explicit Groups(const at::Tensor& rewards_PG)
+      : rewards(rewards_PG.to(at::kDouble)), known(rewards.isfinite()) {
+    filled = at::where(known, rewards, zero);
+    count_P1 = known.sum(1, /*keepdim=*/true).to(at::kDouble);
+    mean_P1 = filled.sum(1, /*keepdim=*/true) / count_P1.clamp_min(1.0);
+    centred = at::where(known, rewards - mean_P1, zero);
+  }
+  at::Tensor std_P1() const {
+    return (centred.square().sum(1, /*keepdim=*/true) / (count_P1 - 1.0).clamp_min(1.0)).sqrt();
+  }
+  at::Tensor zero = at::zeros({}, at::kDouble);
+  at::Tensor rewards, known, filled, count_P1, mean_P1, centred;
+};
+
+at::Tensor pass_at_k(const Groups& groups, const std::string& scale_rewards) {
+  auto advantages = at::zeros_like(groups.rewards);
+  if (groups.rewards.size(0) == 0 || groups.rewards.size(1) < 2) return advantages;
+  const auto low = at::full({}, -std::numeric_limits<double>::infinity(), at::kDouble);
+  const auto [best, places] = at::where(groups.known, groups.rewards, low).topk(2, /*dim=*/1);
+  auto lead_P1 = best.narrow(1, 0, 1) - best.narrow(1, 1, 1);
+  if (scale_rewards != "none") lead_P1 = lead_P1 / (groups.std_P1() + kEpsilon);
+  // A group of which fewer than two are known says nothing.
+  return advantages.scatter(1, places.narrow(1, 0, 1), lead_P1.nan_to_num(0.0, 0.0, 0.0));
+}
+
 }  // namespace
 
 at::Tensor group_advantages(const at::Tensor& rewards_PG, const std::string& scale_rewards,
                             Communicator& comm) {
-  const auto rewards = rewards_PG.to(at::kDouble);
-  const auto finite = rewards.isfinite();
-  const auto zero = at::zeros({}, at::kDouble);
-  const auto count_P1 = finite.sum(1, /*keepdim=*/true).to(at::kDouble);
-  const auto mean_P1 =
-      at::where(finite, rewards, zero).sum(1, /*keepdim=*/true) / count_P1.clamp_min(1.0);
-  const auto centred = at::where(finite, rewards - mean_P1, zero);
-  if (scale_rewards == "none") return centred.to(at::kFloat);
+  const Groups groups(rewards_PG);
+  if (scale_rewards == "none") return groups.centred.to(at::kFloat);
   if (scale_rewards == "batch")
-    return (centred / (global_moments(rewards, comm).std + kEpsilon)).to(at::kFloat);
+    return (groups.centred / (global_moments(groups.rewards, comm).std + kEpsilon)).to(at::kFloat);
   MEED_CHECK(scale_rewards == "group", "unknown scale_rewards " + scale_rewards);
-  const auto std_P1 =
-      (centred.square().sum(1, /*keepdim=*/true) / (count_P1 - 1.0).clamp_min(1.0)).sqrt();
-  return (centred / (std_P1 + kEpsilon)).to(at::kFloat);
+  return (groups.centred / (groups.std_P1() + kEpsilon)).to(at::kFloat);
+}
+
+at::Tensor completion_advantages(const std::string& estimator, const at::Tensor& rewards_PG,
+                                 const at::Tensor& lengths_PG, const std::string& scale_rewards,
+                                 Communicator& comm) {
+  if (estimator == "group") return group_advantages(rewards_PG, scale_rewards, comm);
+  const Groups groups(rewards_PG);
+  if (estimator == "rloo") {
+    // r - (sum - r) / (n - 1) = (r - mean) n / (n - 1)
+    const auto factor_P1 = groups.count_P1 / (groups.count_P1 - 1.0).clamp_min(1.0);
+    return (groups.centred * factor_P1).to(at::kFloat);
+  }
+  if (estimator == "reinforce_plus_plus_baseline") {
+    const auto nan = at::full({}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+    const auto moments = global_moments(at::where(groups.known, groups.centred, nan), comm);
+    return at::where(groups.known, (groups.centred - moments.mean) / (moments.std + kEpsilon),
+                     groups.zero)
+        .to(at::kFloat);
+  }
+  if (estimator == "opo") {
+    const auto weights = at::where(groups.known, lengths_PG.to(at::kDouble), groups.zero);
+    const auto baseline_P1 = (weights * groups.filled).sum(1, /*keepdim=*/true) /
+                             weights.sum(1, /*keepdim=*/true).clamp_min(1.0);
+    return at::where(groups.known, groups.rewards - baseline_P1, groups.zero).to(at::kFloat);
+  }
+  if (estimator == "gpg") {
+    const auto differs_P1 = (groups.std_P1() > 0).to(at::kDouble);
+    at::Tensor counts = at::stack({groups.count_P1.sum(), (groups.count_P1 * differs_P1).sum()});
+    comm.all_reduce(counts, ReduceOp::kSum);
+    const double factor = counts[0].item<double>() / std::max(1.0, counts[1].item<double>());
+    return (groups.centred * factor).to(at::kFloat);
+  }
+  MEED_CHECK(estimator == "pass_at_k", "unknown advantage estimator " + estimator);
+  return pass_at_k(groups, scale_rewards).to(at::kFloat);
+}
+
+const std::vector<std::string>& advantage_estimators() {
+  static const std::vector<std::string> names = {
+      "group", "rloo", "reinforce_plus_plus_baseline", "opo", "gpg", "pass_at_k"};
+  return names;
 }
 
 }  // namespace meed

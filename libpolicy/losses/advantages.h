@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <vector>
 
 namespace meed {
 
@@ -14,5 +15,23 @@ class Communicator;
 /// advantage 0. All ranks call it. rewards_PG: float64; P may be 0 on a rank.
 at::Tensor group_advantages(const at::Tensor& rewards_PG, const std::string& scale_rewards,
                             Communicator& comm);
+
+/// One advantage a completion, float32 [P, G], by name; NaN rewards as in group_advantages.
+///   group            group_advantages with `scale_rewards`
+///   rloo             r less the mean of the group's others (Ahmadian et al. 2024)
+///   reinforce_plus_plus_baseline  r less the group's mean, then standardised over all completions
+///                    of all ranks (Hu et al. 2025)
+///   opo              r less the group's mean weighted by length (Hao et al. 2025)
+///   gpg              (r - mean) times completions / completions of groups that differ (GPG, Chu et
+///                    al. 2025), over all ranks
+///   pass_at_k        the group's best sample gets best - second best, the others 0, divided by the
+///                    group's std + 1e-4 unless scale_rewards is "none"
+/// lengths_PG: tokens, read by opo. All ranks call it.
+at::Tensor completion_advantages(const std::string& estimator, const at::Tensor& rewards_PG,
+                                 const at::Tensor& lengths_PG, const std::string& scale_rewards,
+                                 Communicator& comm);
+
+/// The names that completion_advantages takes.
+const std::vector<std::string>& advantage_estimators();
 
 }  // namespace meed

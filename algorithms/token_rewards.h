@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "algorithms/rollout_update_loop.h"
+
+namespace meed {
+
+/// Rewards of a completion's tokens, float64 [T]: its outcome on the last token that counts, dense
+/// rewards where functions give them, and -kl_coef times the KL estimate ("k1", "k2", "k3") to the
+/// reference on every token that counts (Ziegler et al. 2019). A missing outcome is 0. Throws
+/// DataError if dense rewards are not as many as tokens.
+struct TokenRewards {
+  at::Tensor rewards_T;
+  double kl_sum = 0.0;  ///< k1, over the tokens that count
+};
+TokenRewards token_rewards(const ScoredRollouts& rollouts, const CompletionTokens& completion,
+                           double kl_coef, const std::string& kl_estimator);
+
+/// Records objective/kl (k1, sum over a completion), objective/rlhf_reward and objective/scores,
+/// means over completions, as TRL's PPO.
+struct ObjectiveSums {
+  double kl = 0.0, rewards = 0.0, scores = 0.0, count = 0.0;
+  void record(MetricsWriter& metrics) const;
+};
+
+}  // namespace meed
