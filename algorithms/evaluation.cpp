@@ -15,7 +15,7 @@
 #include "libpolicy/data/dataset.h"
 #include "libpolicy/models/token_logprobs.h"
 #include "libpolicy/text/chat_template.h"
-#include "libreward/models/sequence_classifier.h"
+#include "libreward/models/reward_model.h"
 #include "libreward/reward_pipeline.h"
 
 namespace meed {
@@ -154,14 +154,13 @@ class PreferenceAccuracy final : public Evaluation {
     const auto data = datasets().create(*recipe.data, context);
     for (const auto& path : recipe.models) {
       const auto tokenizer = Tokenizer::load(path);
-      const auto model = SequenceClassifier::load(path, {.dtype = parse_dtype(recipe.dtype)},
-                                                  /*num_labels=*/1, /*seed=*/0);
+      const auto model = RewardModel::load(path, {.dtype = parse_dtype(recipe.dtype)});
       int64_t right = 0;
       std::vector<double> margins;
       for (const int64_t index : all_rows(*data)) {
         auto row = encode_preference(*tokenizer, data->get(index), "preference_accuracy");
         truncate(row, config_.max_length, /*keep_start=*/false);
-        const double margin = score(*model, row, 0) - score(*model, row, 1);
+        const double margin = preference(*model, row);
         right += margin > 0;
         margins.push_back(margin);
       }
@@ -172,15 +171,14 @@ class PreferenceAccuracy final : public Evaluation {
   }
 
  private:
-  static double score(SequenceClassifier& model, const EncodedRow& row, size_t side) {
-    auto ids = row.prompt_ids;
-    ids.insert(ids.end(), row.completion_ids[side].begin(), row.completion_ids[side].end());
-    PackedBatchBuilder builder;
-    builder.add(ids);
-    return model
-        .forward(builder.build(),
-                 at::tensor({static_cast<int64_t>(ids.size()) - 1}, at::kLong))[0][0]
-        .item<double>();
+  /// Log-odds that the chosen is better; the difference of the rewards where the head has one.
+  static double preference(RewardModel& model, const EncodedRow& row) {
+    std::vector<HeadOutput> outputs;
+    for (const auto& ids : row.completion_ids) {
+      const RewardModel::Row text{row.prompt_ids, {ids}};
+      outputs.push_back(model.forward({&text, 1}));
+    }
+    return model.head().preference(outputs[0], outputs[1]).item<double>();
   }
   Config config_;
 };

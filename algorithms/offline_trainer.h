@@ -21,7 +21,8 @@ struct EncodedRow {
   std::vector<int64_t> prompt_ids;
   std::vector<std::vector<int64_t>> completion_ids;
   std::optional<double> margin;
-  bool desirable = true;  ///< label of an unpaired preference
+  bool desirable = true;       ///< label of an unpaired preference
+  std::vector<double> labels;  ///< of attributes; kMissingLabel where there is none
   bool truncated = false;
 
   int64_t num_tokens() const;

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "algorithms/cli/command.h"
@@ -8,7 +9,7 @@
 #include "algorithms/policy.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/text/chat_template.h"
-#include "libreward/models/sequence_classifier.h"
+#include "libreward/models/reward_model.h"
 
 namespace meed::cli {
 namespace {
@@ -23,8 +24,7 @@ class Scorer {
  public:
   explicit Scorer(const Options& options)
       : tokenizer_(Tokenizer::load(options.model)),
-        model_(SequenceClassifier::load(options.model, {.dtype = parse_dtype(options.dtype)},
-                                        /*num_labels=*/1, /*seed=*/0)),
+        model_(RewardModel::load(options.model, {.dtype = parse_dtype(options.dtype)})),
         max_length_(options.max_length) {}
 
   nlohmann::ordered_json score(const Row& row) {
@@ -40,8 +40,9 @@ class Scorer {
     } else if (row.json.contains("messages")) {
       const auto messages = content_of(row, "messages");
       if (messages.messages.empty()) throw DataError(row.where + ": \"messages\" is empty");
-      result["reward"] = reward(encode_messages(*tokenizer_, messages.messages,
-                                                /*add_generation_prompt=*/false, messages.tools));
+      result["reward"] = reward({{}, encode_messages(*tokenizer_, messages.messages,
+                                                     /*add_generation_prompt=*/false,
+                                                     messages.tools)});
     } else {
       const auto completion = content_of(row, "completion");
       if (completion.empty() && prompt.empty())
@@ -53,29 +54,29 @@ class Scorer {
   }
 
  private:
-  std::vector<int64_t> pair_ids(const Content& prompt, const Content& completion) const {
+  EncodedPair pair_ids(const Content& prompt, const Content& completion) const {
     if (prompt.empty() && completion.conversational)
-      return encode_messages(*tokenizer_, completion.messages, /*add_generation_prompt=*/false);
-    auto pair = encode_pair(*tokenizer_, prompt, completion);
-    auto ids = std::move(pair.prompt_ids);
-    ids.insert(ids.end(), pair.completion_ids.begin(), pair.completion_ids.end());
-    return ids;
+      return {{}, encode_messages(*tokenizer_, completion.messages,
+                                  /*add_generation_prompt=*/false)};
+    return encode_pair(*tokenizer_, prompt, completion);
   }
 
-  double reward(std::vector<int64_t> ids) {
-    if (ids.empty()) throw DataError("a text to score has no tokens");
-    if (max_length_ > 0 && static_cast<int64_t>(ids.size()) > max_length_)
-      ids.erase(ids.begin(), ids.end() - max_length_);
-    PackedBatchBuilder builder;
-    builder.add(ids);
-    return model_
-        ->forward(builder.build(),
-                  at::tensor({static_cast<int64_t>(ids.size()) - 1}, at::kLong))[0][0]
-        .item<double>();
+  double reward(EncodedPair pair) {
+    auto& [prompt, text] = pair;
+    if (prompt.empty() && text.empty()) throw DataError("a text to score has no tokens");
+    const auto total = static_cast<int64_t>(prompt.size() + text.size());
+    if (max_length_ > 0 && total > max_length_) {
+      const int64_t excess = total - max_length_;
+      const auto from_prompt = std::min(excess, static_cast<int64_t>(prompt.size()));
+      prompt.erase(prompt.begin(), prompt.begin() + from_prompt);
+      text.erase(text.begin(), text.begin() + (excess - from_prompt));
+    }
+    const RewardModel::Row row{prompt, {text}};
+    return model_->forward({&row, 1}).rewards_B.item<double>();
   }
 
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<SequenceClassifier> model_;
+  std::unique_ptr<RewardModel> model_;
   int64_t max_length_;
 };
 

@@ -1,16 +1,18 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "libpolicy/core/error.h"
 #include "libpolicy/text/chat_template.h"
 #include "libpolicy/text/tokenizer.h"
-#include "libreward/models/sequence_classifier.h"
+#include "libreward/models/reward_model.h"
 #include "libreward/reward_function.h"
 
 namespace meed {
 namespace {
 
-/// A trained scalar reward model. Its own tokenizer reads prompt and completion, so it need not be
+/// A trained reward model of any head. Its own tokenizer reads prompt and completion, so it need not be
 /// the policy's.
 class RewardModelFunction final : public RewardFunction {
  public:
@@ -21,7 +23,8 @@ class RewardModelFunction final : public RewardFunction {
     int64_t max_tokens_per_micro_batch = 4096;
     void fields(FieldVisitor& v) {
       v.field("path", path,
-              "Folder of a ...ForSequenceClassification model, as reward_modelling writes it.");
+              "Folder of a reward model: what reward_modelling writes, or a ...ForSequenceClassification "
+              "model.");
       v.required("path");
       v.choice("dtype", dtype, {"float32", "bfloat16"}, "What it computes in.");
       v.field("max_length", max_length, "Longer texts lose the start of their prompt.");
@@ -35,9 +38,8 @@ class RewardModelFunction final : public RewardFunction {
   explicit RewardModelFunction(const Config& config)
       : config_(config),
         tokenizer_(Tokenizer::load(config.path)),
-        model_(SequenceClassifier::load(
-            config.path, {.dtype = config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat},
-            /*num_labels=*/1, /*seed=*/0)) {}
+        model_(RewardModel::load(
+            config.path, {.dtype = config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat})) {}
 
   std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
     at::NoGradGuard no_grad;
@@ -47,7 +49,7 @@ class RewardModelFunction final : public RewardFunction {
       for (size_t g = 0; g < groups[p].completions.size(); ++g) {
         add(groups[p].example, groups[p].completions[g]);
         pending_.push_back(&scores[p][g]);
-        if (builder_.num_tokens() >= config_.max_tokens_per_micro_batch) flush();
+        if (num_tokens_ >= config_.max_tokens_per_micro_batch) flush();
       }
     }
     flush();
@@ -63,34 +65,38 @@ class RewardModelFunction final : public RewardFunction {
     else
       content.text = completion.text;
     auto pair = encode_pair(*tokenizer_, example.prompt, content);
-    auto ids = std::move(pair.prompt_ids);
-    ids.insert(ids.end(), pair.completion_ids.begin(), pair.completion_ids.end());
-    if (static_cast<int64_t>(ids.size()) > config_.max_length)
-      ids.erase(ids.begin(), ids.end() - config_.max_length);
-    builder_.add(ids);
-    last_.push_back(builder_.num_tokens() - 1);
+    auto& [prompt, text] = texts_.emplace_back(std::move(pair.prompt_ids),
+                                               std::move(pair.completion_ids));
+    // The start of what is too long goes, the prompt's first.
+    const auto excess = static_cast<int64_t>(prompt.size() + text.size()) - config_.max_length;
+    const auto from_prompt = std::clamp<int64_t>(excess, 0, static_cast<int64_t>(prompt.size()));
+    prompt.erase(prompt.begin(), prompt.begin() + from_prompt);
+    if (excess > from_prompt) text.erase(text.begin(), text.begin() + (excess - from_prompt));
+    num_tokens_ += static_cast<int64_t>(prompt.size() + text.size());
   }
 
   void flush() {
     if (pending_.empty()) return;
-    const auto values = model_->forward(builder_.build(), at::tensor(last_, at::kLong));
+    std::vector<RewardModel::Row> rows;
+    for (const auto& [prompt, text] : texts_) rows.push_back({prompt, {text}});
+    const auto rewards = model_->forward(rows).rewards_B;
     for (size_t i = 0; i < pending_.size(); ++i)
-      pending_[i]->value = values[static_cast<int64_t>(i)][0].item<double>();
-    builder_ = PackedBatchBuilder();
+      pending_[i]->value = rewards[static_cast<int64_t>(i)].item<double>();
     pending_.clear();
-    last_.clear();
+    texts_.clear();
+    num_tokens_ = 0;
   }
 
   Config config_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<SequenceClassifier> model_;
-  PackedBatchBuilder builder_;
-  std::vector<int64_t> last_;
+  std::unique_ptr<RewardModel> model_;
+  std::vector<std::pair<std::vector<int64_t>, std::vector<int64_t>>> texts_;
+  int64_t num_tokens_ = 0;
   std::vector<Score*> pending_;
 };
 
 MEED_REGISTER(reward_functions, "reward_model", RewardModelFunction,
-              "A trained scalar reward model.");
+              "A trained reward model.");
 
 }  // namespace
 }  // namespace meed

@@ -79,6 +79,35 @@ TEST_F(Optimisers, StateOfTheirOwnComesBackOnResume) {
   EXPECT_TRUE(fs::exists(folder_ / "ppo_resume-straight/final/critic/config.json"));
 }
 
+TEST_F(Optimisers, RewardModelsOfEveryHeadTrainAndAreServed) {
+  const auto recipe_of = [](const std::string& name, const std::string& more) {
+    return preferences(name, "type: reward_modelling" + more, /*paired=*/true);
+  };
+  const std::map<std::string, std::string> recipes = {
+      {"rm_linear", recipe_of("rm_linear", "")},
+      {"rm_mlp", recipe_of("rm_mlp", ", pooling: mean, loss_type: scaled, margin: 1, head: {type: "
+                                     "mlp}")},
+      {"rm_mixture", recipe_of("rm_mixture", ", head: {type: mixture, heads: 2}")},
+      {"rm_embedding", recipe_of("rm_embedding", ", freeze_backbone: true, head: {type: "
+                                                 "preference_embedding, prompt_scaled: true}")}};
+  const auto rows = folder_ / "pairs.jsonl";
+  for (const auto& [name, path] : recipes) {
+    expect_same_after_resuming(path, name);
+    const auto model = folder_ / (name + "-straight") / "final";
+    EXPECT_EQ(fs::exists(model / "meed.json"), name != "rm_linear");
+    ASSERT_EQ(run("score --model " + model.string() + " --input " + rows.string() + " --output " +
+                  (folder_ / "scores.jsonl").string()),
+              0)
+        << name << errors();
+    std::ifstream scores(folder_ / "scores.jsonl");
+    std::string line;
+    ASSERT_TRUE(std::getline(scores, line));
+    EXPECT_TRUE(Json::parse(line)["chosen_reward"].is_number()) << name;
+  }
+  expect_equal_in_two_processes(recipes.at("rm_mixture"), "rm_mixture",
+                                "optim.per_device_train_batch_size=4");
+}
+
 TEST_F(Optimisers, EveryLossTrains) {
   std::map<std::string, std::string> recipes;
   for (const std::string loss : {"luspo", "cispo", "sapo", "vespo", "gmpo", "clip_cov", "kl_cov"})

@@ -1,3 +1,4 @@
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -5,6 +6,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/metrics.h"
 #include "libpolicy/distributed/communicator.h"
+#include "libreward/functions/ensemble.h"
 #include "libreward/reward_pipeline.h"
 
 namespace meed {
@@ -248,6 +250,24 @@ TEST_F(Rewards, MathEquivalenceSaysHowSureItIs) {
   EXPECT_EQ(values(scores.parts.at("math_equivalence/confidence")),
             (std::vector<double>{1, 0.5, 0, 0}));
   EXPECT_EQ(scores.unreadable.at("math_equivalence/no_answer").size(), 1u);
+}
+
+TEST_F(Rewards, EnsemblesHaveTheWorkedValues) {
+  const auto members = at::tensor({1.0, 2.0, 0.0, 5.0}, at::kDouble).view({4, 1});
+  const auto get = [&](const char* how) { return aggregate_members(members, how).item<double>(); };
+  EXPECT_EQ(get("mean"), 2.0);
+  EXPECT_EQ(get("median"), 1.5);
+  EXPECT_EQ(get("min"), 0.0);
+  EXPECT_NEAR(get("mean_minus_std"), 1.064586, 1e-6);
+  const std::vector<double> similarities = {.95, .90}, rewards = {1, 3};
+  EXPECT_NEAR(fused_reward(2, similarities, rewards), 1.982456, 1e-6);
+  EXPECT_EQ(fused_reward(2, std::vector<double>{.5}, std::vector<double>{9}), 2.0);
+  const auto scores = score(
+      "[{type: ensemble, aggregate: min, members: [{type: math_answer}, {type: format, pattern: "
+      "'#### .*'}]}]",
+      {"#### 12", "12", "x"});
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{1, 0, 0}));
+  EXPECT_EQ(values(scores.parts.at("ensemble/disagreement")), (std::vector<double>{0, .5, 0}));
 }
 
 TEST_F(Rewards, BadConfigurationSaysWhere) {

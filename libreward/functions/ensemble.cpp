@@ -1,0 +1,133 @@
+#include "libreward/functions/ensemble.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "libpolicy/core/error.h"
+#include "libreward/reward_function.h"
+
+namespace meed {
+
+at::Tensor aggregate_members(const at::Tensor& rewards_MN, const std::string& how, double c,
+                             const std::vector<double>& weights) {
+  const auto values = rewards_MN.to(at::kDouble);
+  MEED_CHECK(values.dim() == 2 && values.size(0) > 0, "rewards of at least one member");
+  if (how == "mean") return values.mean(/*dim=*/0);
+  if (how == "min") return values.amin(/*dim=*/0);
+  if (how == "mean_minus_std")
+    return values.mean(/*dim=*/0) - c * values.std(/*dim=*/0, /*unbiased=*/false);
+  if (how == "median") {
+    const auto sorted = std::get<0>(values.sort(/*dim=*/0));
+    const int64_t M = values.size(0);
+    return 0.5 * (sorted[(M - 1) / 2] + sorted[M / 2]);
+  }
+  MEED_CHECK(how == "weighted", "unknown aggregate " + how);
+  MEED_CHECK(static_cast<int64_t>(weights.size()) == values.size(0), "a weight for each member");
+  const auto shares = at::tensor(weights, at::kDouble);
+  return (shares.unsqueeze(1) * values).sum(/*dim=*/0) / shares.sum();
+}
+
+at::Tensor centred_by_prompt(const at::Tensor& rewards_MPG) {
+  return rewards_MPG - rewards_MPG.mean(/*dim=*/2, /*keepdim=*/true);
+}
+
+double fused_reward(double own_reward, std::span<const double> similarities,
+                    std::span<const double> rewards, double least_similarity,
+                    size_t max_neighbours) {
+  MEED_CHECK(similarities.size() == rewards.size(), "a reward for each neighbour");
+  std::vector<size_t> order(similarities.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return similarities[a] > similarities[b]; });
+  double sum = own_reward, weight = 1.0;
+  for (size_t i = 0; i < std::min(max_neighbours, order.size()); ++i) {
+    const double similarity = similarities[order[i]];
+    if (!(similarity >= least_similarity)) break;
+    sum += similarity * rewards[order[i]];
+    weight += similarity;
+  }
+  return sum / weight;
+}
+
+namespace {
+
+/// Several reward functions as one. A completion that a member could not score (NaN) is not scored.
+class Ensemble final : public RewardFunction {
+ public:
+  struct Config {
+    std::vector<ConfigNode> members;
+    std::string aggregate = "mean";
+    double std_coef = 0.5;
+    std::vector<double> member_weights;
+    bool center_per_prompt = false;
+    void fields(FieldVisitor& v) {
+      v.components("members", members, reward_functions(), "The rewards that are put together.");
+      v.required("members");
+      v.choice("aggregate", aggregate, {"mean", "median", "min", "mean_minus_std", "weighted"},
+               "How.");
+      v.field("std_coef", std_coef, "mean_minus_std: how many deviations are taken off.");
+      v.field("member_weights", member_weights, "weighted: a weight for each member.");
+      v.field("center_per_prompt", center_per_prompt,
+              "First take each member's mean over a prompt's completions off its rewards.");
+      v.require(aggregate != "weighted" || member_weights.size() == members.size(),
+                "member_weights", "must be as many as members");
+      v.require(std_coef >= 0, "std_coef", "must not be negative");
+    }
+  };
+  Ensemble(const Config& config, RunContext& context) : config_(config) {
+    for (const auto& member : config.members)
+      members_.push_back(reward_functions().create(member, context));
+    if (members_.empty()) throw ConfigError("ensemble: members is empty");
+  }
+
+  std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
+    const auto M = static_cast<int64_t>(members_.size()), P = static_cast<int64_t>(groups.size());
+    const auto G = P > 0 ? static_cast<int64_t>(groups[0].completions.size()) : 0;
+    auto rewards_MPG = at::zeros({M, P, G}, at::kDouble);
+    for (int64_t m = 0; m < M; ++m) {
+      const auto scores = members_[static_cast<size_t>(m)]->score(groups);
+      for (int64_t p = 0; p < P; ++p)
+        for (int64_t g = 0; g < G; ++g)
+          rewards_MPG[m][p][g] = scores[static_cast<size_t>(p)][static_cast<size_t>(g)].value;
+    }
+    if (config_.center_per_prompt) rewards_MPG = centred_by_prompt(rewards_MPG);
+    const auto rewards_MN = rewards_MPG.view({M, P * G});
+    const auto values_PG = aggregate_members(rewards_MN, config_.aggregate, config_.std_coef,
+                                             config_.member_weights)
+                               .view({P, G});
+    const auto spread_PG = rewards_MN.std(/*dim=*/0, /*unbiased=*/false).view({P, G});
+    std::vector<std::vector<Score>> scores;
+    for (int64_t p = 0; p < P; ++p) {
+      auto& row = scores.emplace_back();
+      for (int64_t g = 0; g < G; ++g)
+        row.push_back({.value = values_PG[p][g].item<double>(),
+                       .parts = {{"disagreement", spread_PG[p][g].item<double>()}}});
+    }
+    return scores;
+  }
+  void save(StateDict& state) const override {
+    for (size_t m = 0; m < members_.size(); ++m) {
+      StateDict inner;
+      members_[m]->save(inner);
+      state.add(std::to_string(m), inner);
+    }
+  }
+  void load(const StateDict& state) override {
+    for (size_t m = 0; m < members_.size(); ++m)
+      if (const auto inner = state.under(std::to_string(m)); !inner.empty())
+        members_[m]->load(inner);
+  }
+
+ private:
+  Config config_;
+  std::vector<std::unique_ptr<RewardFunction>> members_;
+};
+
+MEED_REGISTER(reward_functions, "ensemble", Ensemble,
+              "Several rewards as one: mean, median, min, mean - c std, weighted.");
+
+}  // namespace
+}  // namespace meed

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "libpolicy/core/parameters.h"
+#include "libpolicy/core/registry.h"
+
+namespace meed {
+
+/// Pooled hidden states of B texts, float32 or float64.
+struct HeadInput {
+  at::Tensor features_BD;  ///< of prompt and completion
+  at::Tensor context_BD;   ///< at the prompt's end; what gates read
+};
+
+struct HeadOutput {
+  at::Tensor rewards_B;     ///< the one number that is served
+  at::Tensor outputs_BK;    ///< attributes, rewards of each head, or an embedding
+  at::Tensor log_gates_BK;  ///< mixtures: log of the router's weights; undefined otherwise
+  at::Tensor blocks_Bk;     ///< prompt-scaled embeddings: weights of the blocks; undefined otherwise
+};
+
+/// What stands on a backbone in place of the language-model head. Callable on any features.
+class RewardHead {
+ public:
+  virtual ~RewardHead() = default;
+  /// Makes the parameters for features of D numbers, from `seed` alone. Called once, before forward.
+  virtual void init(int64_t D, uint64_t seed) = 0;
+  virtual HeadOutput forward(const HeadInput& input) const = 0;
+  /// log-odds that the first of two texts of one prompt is better, [B].
+  virtual at::Tensor preference(const HeadOutput& first, const HeadOutput& second) const;
+  ParameterStore& parameters() { return parameters_; }
+
+ protected:
+  ParameterStore parameters_;
+};
+
+/// linear, mlp, attributes, mixture, preference_embedding.
+Registry<RewardHead>& reward_heads();
+
+/// float32 of this shape, normal with deviation `std`.
+at::Tensor random_weights(at::IntArrayRef shape, double std, uint64_t seed);
+
+}  // namespace meed
