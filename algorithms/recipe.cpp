@@ -43,9 +43,23 @@ void RunSection::fields(FieldVisitor& v) {
   v.require(num_completions_to_log >= 0, "num_completions_to_log", "must not be negative");
 }
 
+void ModelSection::FromScratch::fields(FieldVisitor& v) {
+  v.field("hidden_size", hidden_size, "Width; 0: train the model at path itself.");
+  v.field("num_hidden_layers", num_hidden_layers, "Layers.");
+  v.field("num_attention_heads", num_attention_heads, "Attention heads.");
+  v.field("max_position_embeddings", max_position_embeddings, "Longest sequence.");
+  v.require(hidden_size >= 0 && num_hidden_layers > 0 && num_attention_heads > 0 &&
+                max_position_embeddings > 0,
+            "hidden_size", "must not be negative, and the other sizes must be positive");
+  v.require(num_attention_heads > 0 && hidden_size % (2 * num_attention_heads) == 0,
+            "num_attention_heads", "must divide hidden_size into even parts");
+}
+
 void ModelSection::fields(FieldVisitor& v) {
   v.field("path", path, "Hugging Face folder or .gguf file.");
   v.required("path");
+  v.section("from_scratch", from_scratch,
+            "A Llama of random weights with the tokenizer of path, for experiments of many steps.");
   v.choice("dtype", dtype, {"float32", "bfloat16"},
            "What the model computes in; trained weights are float32 either way.");
   v.choice("export_dtype", export_dtype, {"float32", "bfloat16", "float16"},
@@ -149,6 +163,14 @@ void Recipe::fields(FieldVisitor& v) {
                "Reward functions of an online algorithm, summed by weight.");
   for (const auto& problem : pipeline_problems(rewards))
     v.require(false, "rewards", "do not fit together: " + problem);
+  v.section("monitors", monitors, "What is watched for signs that the policy games its reward.");
+  if (!monitors.gold.empty()) {
+    bool known = false;
+    for (const auto& reward : rewards)
+      known = known || (reward.has("name") ? reward.at("name") : reward.at("type")).as_string() ==
+                           monitors.gold;
+    v.require(known, "monitors.gold", "names no reward of this recipe");
+  }
   v.section("rollout", rollout, "How an online algorithm samples.");
   v.section("optim", optim, "Optimiser, schedule and batch.");
 }

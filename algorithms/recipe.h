@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "algorithms/monitors/hacking_monitor.h"
 #include "libpolicy/core/config.h"
 
 namespace meed {
@@ -32,7 +33,14 @@ struct RunSection {
 
 /// `model:` the policy (or the backbone of the reward model).
 struct ModelSection {
+  /// A small model of random weights in place of the one at `path`, whose tokenizer it reads.
+  struct FromScratch {
+    int64_t hidden_size = 0;  ///< 0: off
+    int64_t num_hidden_layers = 2, num_attention_heads = 4, max_position_embeddings = 1024;
+    void fields(FieldVisitor& v);
+  };
   std::string path;
+  FromScratch from_scratch;
   std::string dtype = "float32";
   std::string export_dtype = "float32";
   bool gradient_checkpointing = false;
@@ -89,6 +97,7 @@ struct Recipe {
   RolloutSection rollout;
   std::optional<ConfigNode> data, eval_data, algorithm;
   std::vector<ConfigNode> rewards;
+  MonitorSection monitors;
   /// A recipe of its own that runs first, in output_dir/warm_start; its final model is what this
   /// one starts from.
   std::shared_ptr<Recipe> warm_start;

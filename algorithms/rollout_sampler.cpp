@@ -3,11 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <numeric>
 
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/log.h"
 #include "libpolicy/core/random.h"
 #include "libpolicy/distributed/moments.h"
 #include "libpolicy/models/causal_lm.h"
@@ -81,6 +84,7 @@ RolloutSampler::RolloutSampler(TrainingRun& run, CausalLm& model)
       engine_(RolloutEngine::create(model, &run.tokenizer(),
                                     {.max_batch_size = run.recipe().rollout.max_batch_size})),
       rewards_(run.recipe().rewards, run.context()),
+      monitor_(run.recipe().monitors),
       max_positions_(model.config().max_positions) {
   if (run.recipe().rewards.empty())
     throw ConfigError("rewards: an online algorithm needs at least one reward function");
@@ -226,6 +230,7 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
     recorder.record("rewards/" + name.substr(0, name.find('/')) + "/unreadable/" +
                         name.substr(name.find('/') + 1),
                     static_cast<double>(count), Reduce::kSum);
+  watch(scored);
   int64_t left = run_.recipe().run.num_completions_to_log;
   for (size_t p = 0; p < scored.groups.size(); ++p) {
     for (size_t g = 0; g < scored.groups[p].completions.size() && left > 0; ++g, --left) {
@@ -235,6 +240,52 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
       recorder.record_completion(std::move(entry));
     }
   }
+}
+
+StateDict RolloutSampler::state_dict() const {
+  StateDict state, monitor;
+  state.add("pipeline", rewards_.state_dict());
+  monitor_.save(monitor);
+  state.add("monitor", monitor);
+  return state;
+}
+
+void RolloutSampler::load_state_dict(const StateDict& state) {
+  rewards_.load_state_dict(state.under("pipeline"));
+  monitor_.load(state.under("monitor"));
+}
+
+/// Feeds the monitor with means over all ranks; all ranks call it.
+void RolloutSampler::watch(const ScoredRollouts& scored) {
+  const auto& config = run_.recipe().monitors;
+  const re2::RE2 refusal(config.refusal_pattern, re2::RE2::Quiet);
+  double tokens = 0.0, refusals = 0.0, count = 0.0;
+  for (const auto& group : scored.groups)
+    for (const auto& completion : group.completions) {
+      tokens += static_cast<double>(completion.token_ids.size());
+      refusals += re2::RE2::PartialMatch(completion.text, refusal);
+      count += 1.0;
+    }
+  at::Tensor sums = at::tensor({tokens, refusals, count}, at::kDouble);
+  run_.comm().all_reduce(sums, ReduceOp::kSum);
+  const double all = std::max(1.0, sums[2].item<double>());
+  MonitorPoint point{.proxy = global_moments(scored.rewards_PG, run_.comm()).mean,
+                     .length = sums[0].item<double>() / all,
+                     .refusals = sums[1].item<double>() / all};
+  auto& recorder = run_.recorder();
+  const auto& last = recorder.last();
+  for (const char* key : {"objective/kl", "kl"})
+    if (const auto found = last.find(key); found != last.end()) point.kl = found->second;
+  if (!config.gold.empty())
+    point.gold = global_moments(scored.components.at(config.gold), run_.comm()).mean;
+  const auto report = monitor_.add(point);
+  if (report.spearman) recorder.record("monitor/spearman", *report.spearman, Reduce::kMax);
+  if (report.peak_gold) recorder.record("monitor/kl_at_peak", report.kl_at_peak, Reduce::kMax);
+  recorder.record("monitor/length_drift", report.length_drift, Reduce::kMax);
+  recorder.record("monitor/refusals", point.refusals, Reduce::kMax);
+  recorder.record("monitor/alarms", static_cast<double>(report.alarms.size()), Reduce::kMax);
+  for (const auto& alarm : report.alarms) log_warn("monitor: " + alarm);
+  if (config.stop && !report.alarms.empty()) run_.request_stop();
 }
 
 void RolloutSampler::evaluate(const std::string& phase, int64_t step) {

@@ -49,8 +49,9 @@ class RolloutSampler {
   /// Scores completions of all of eval_data; records eval_* and completions under `phase`
   /// ("before", "eval", "after").
   void evaluate(const std::string& phase, int64_t step);
-  StateDict state_dict() const { return rewards_.state_dict(); }
-  void load_state_dict(const StateDict& state) { rewards_.load_state_dict(state); }
+  /// What the rewards and the monitor keep from step to step.
+  StateDict state_dict() const;
+  void load_state_dict(const StateDict& state);
   /// The model's weights changed.
   void refresh_weights(int64_t policy_version) { engine_->refresh_weights(policy_version); }
 
@@ -59,9 +60,11 @@ class RolloutSampler {
                                      uint64_t stream, int64_t first, int64_t num_generations,
                                      double temperature);
   ScoredRollouts score(std::vector<RolloutGroup> groups, const ScoreOptions& options);
+  void watch(const ScoredRollouts& scored);
   TrainingRun& run_;
   std::unique_ptr<RolloutEngine> engine_;
   RewardPipeline rewards_;
+  HackingMonitor monitor_;
   int64_t max_positions_;
 };
 

@@ -5,13 +5,17 @@
 
 #include <cmath>
 #include <csignal>
+#include <nlohmann/json.hpp>
 
 #include "algorithms/algorithm.h"
 #include "algorithms/learner.h"
 #include "libpolicy/checkpoint/checkpoint.h"
+#include "libpolicy/checkpoint/model_files.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/files.h"
 #include "libpolicy/core/log.h"
+#include "libpolicy/models/causal_lm.h"
+#include "libpolicy/models/save_model.h"
 
 namespace meed {
 namespace {
@@ -153,7 +157,7 @@ void TrainingRun::flush_evaluation(int64_t step) {
 }
 
 bool TrainingRun::stop_requested() {
-  at::Tensor asked = at::full({1}, g_signals > 0 ? 1 : 0, at::kInt);
+  at::Tensor asked = at::full({1}, g_signals > 0 || asked_to_stop_ ? 1 : 0, at::kInt);
   comm_.all_reduce(asked, ReduceOp::kMax);
   stopped_ = asked.item<int>() != 0;
   return stopped_;
@@ -188,9 +192,42 @@ int run_one(const Recipe& recipe, Communicator& comm, const TrainOptions& option
   return kStoppedBySignal;
 }
 
+/// Writes the small model that a recipe asks for, once, and names it in place of model.path.
+void provide_from_scratch(Recipe& recipe, const fs::path& folder, Communicator& comm) {
+  const auto& wanted = recipe.model.from_scratch;
+  if (wanted.hidden_size == 0) return;
+  if (comm.is_main() && !fs::exists(folder)) {
+    const auto tokenizer = Tokenizer::load(recipe.model.path);
+    const auto files = ModelFiles::open(recipe.model.path);
+    const auto source = ModelConfig::from_json(files->config_json(), files->where());
+    const auto config = ModelConfig::from_json(
+        nlohmann::json{{"model_type", "llama"},
+                       {"vocab_size", source.vocab_size},
+                       {"eos_token_id", source.eos_token_ids},
+                       {"hidden_size", wanted.hidden_size},
+                       {"intermediate_size", 4 * wanted.hidden_size},
+                       {"num_hidden_layers", wanted.num_hidden_layers},
+                       {"num_attention_heads", wanted.num_attention_heads},
+                       {"max_position_embeddings", wanted.max_position_embeddings},
+                       {"rms_norm_eps", 1e-5},
+                       {"tie_word_embeddings", true}}
+            .dump(),
+        "model.from_scratch");
+    const auto model = CausalLm::create(config, static_cast<uint64_t>(recipe.run.seed));
+    const auto temporary = fs::path(folder.string() + ".tmp");
+    fs::remove_all(temporary);
+    fs::create_directories(temporary);
+    save_model(temporary, *model, tokenizer.get(), at::kFloat);
+    fs::rename(temporary, folder);
+  }
+  comm.barrier();
+  recipe.model.path = folder.string();
+}
+
 int run_with_warm_start(Recipe recipe, Communicator& comm, const TrainOptions& options) {
+  const fs::path scratch = fs::path(recipe.run.output_dir) / "from_scratch";
   if (recipe.warm_start) {
-    const Recipe& warm = *recipe.warm_start;
+    Recipe warm = *recipe.warm_start;
     const fs::path final_model = fs::path(warm.run.output_dir) / "final";
     if (!options.resume && comm.is_main() && holds_a_run(recipe.run.output_dir))
       throw ConfigError("run.output_dir: " + recipe.run.output_dir +
@@ -198,10 +235,13 @@ int run_with_warm_start(Recipe recipe, Communicator& comm, const TrainOptions& o
     comm.barrier();
     if (!options.resume || !fs::exists(final_model)) {
       log_info("warm start: " + warm.run.output_dir);
+      provide_from_scratch(warm, scratch, comm);
       const int code = run_one(warm, comm, options);
       if (code != 0) return code;
     }
     recipe.model.path = final_model.string();
+  } else {
+    provide_from_scratch(recipe, scratch, comm);
   }
   return run_one(recipe, comm, options);
 }

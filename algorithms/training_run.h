@@ -61,6 +61,8 @@ class TrainingRun {
   /// True on every rank as soon as one rank was asked to stop (SIGINT, SIGTERM). A collective.
   bool stop_requested();
   bool stopped() const { return stopped_; }
+  /// Ends the run after this step as a signal would.
+  void request_stop() { asked_to_stop_ = true; }
 
   /// Writes final/ and the report on rank 0.
   void finish(Learner& learner);
@@ -75,7 +77,7 @@ class TrainingRun {
   std::unique_ptr<Dataset> data_, eval_data_;
   std::optional<double> current_metric_;
   int64_t num_tokens_ = 0;
-  bool stopped_ = false;
+  bool stopped_ = false, asked_to_stop_ = false;
 };
 
 /// Runs a recipe, its warm start first. Returns the exit code: 0 done, 130 stopped by a signal and

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "libpolicy/core/error.h"
 #include "libpolicy/text/answer.h"
 #include "libreward/functions/columns.h"
 #include "libreward/reward_function.h"
@@ -39,7 +40,9 @@ class GroupLengthPenalty final : public RewardFunction {
     std::vector<Score> scores(group.completions.size());
     const auto right =
         extract_answer(column(group.example, config_.answer_column, "group_length_penalty"));
-    if (!right) return scores;
+    if (!right)
+      throw DataError("row " + std::to_string(group.example.row + 1) + ": column \"" +
+                      config_.answer_column + "\" holds no number");
     double sum = 0.0, count = 0.0;
     for (const auto& completion : group.completions) {
       const auto given = extract_answer(completion.text);

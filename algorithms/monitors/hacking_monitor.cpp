@@ -1,0 +1,165 @@
+#include "algorithms/monitors/hacking_monitor.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+#include <sstream>
+
+#include "libpolicy/core/error.h"
+
+namespace meed {
+namespace {
+
+std::vector<double> ranks(std::span<const double> values) {
+  std::vector<size_t> order(values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
+  std::vector<double> result(values.size());
+  for (size_t first = 0; first < order.size();) {
+    size_t last = first;
+    while (last + 1 < order.size() && values[order[last + 1]] == values[order[first]]) ++last;
+    for (size_t i = first; i <= last; ++i)
+      result[order[i]] = 0.5 * static_cast<double>(first + last);
+    first = last + 1;
+  }
+  return result;
+}
+
+double mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) /
+         static_cast<double>(std::max<size_t>(values.size(), 1));
+}
+
+double deviation(std::span<const double> values) {
+  const double centre = mean(values);
+  double sum = 0.0;
+  for (const double value : values) sum += (value - centre) * (value - centre);
+  return std::sqrt(sum / static_cast<double>(std::max<size_t>(values.size(), 2) - 1));
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
+}
+
+std::string joined(const std::vector<double>& values) {
+  std::string text;
+  char one[40];
+  for (const double value : values) {
+    std::snprintf(one, sizeof one, "%.17g ", value);
+    text += one;
+  }
+  return text;
+}
+
+std::vector<double> split(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<double> values;
+  for (double value; stream >> value;) values.push_back(value);
+  return values;
+}
+
+}  // namespace
+
+void MonitorSection::fields(FieldVisitor& v) {
+  v.field("gold", gold,
+          "Name of a reward, usually of weight 0, that the policy is not to be judged by but "
+          "watched with; empty: none.");
+  v.field("window", window, "Generations over which proxy and gold are compared.");
+  v.field("patience", patience, "Generations in a row that must disagree before the alarm.");
+  v.field("base_points", base_points, "First generations, which drift is measured from.");
+  v.field("drift_sd", drift_sd, "Deviations of length or refusals that raise an alarm.");
+  v.field("refusal_pattern", refusal_pattern, "Regular expression of a refusal (RE2).");
+  v.field("stop", stop, "End the run at an alarm, with a checkpoint.");
+  v.require(window > 2, "window", "must be at least 3");
+  v.require(patience > 0, "patience", "must be positive");
+  v.require(base_points > 1, "base_points", "must be at least 2");
+  v.require(drift_sd > 0, "drift_sd", "must be positive");
+  const re2::RE2 pattern(refusal_pattern, re2::RE2::Quiet);
+  v.require(pattern.ok(), "refusal_pattern", "is not a regular expression: " + pattern.error());
+}
+
+double spearman(std::span<const double> a, std::span<const double> b) {
+  MEED_CHECK(a.size() == b.size(), "spearman: two series of one length");
+  const auto x = ranks(a), y = ranks(b);
+  const double mean_x = mean(x), mean_y = mean(y);
+  double xy = 0.0, xx = 0.0, yy = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    xy += (x[i] - mean_x) * (y[i] - mean_y);
+    xx += (x[i] - mean_x) * (x[i] - mean_x);
+    yy += (y[i] - mean_y) * (y[i] - mean_y);
+  }
+  return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
+}
+
+MonitorReport HackingMonitor::add(const MonitorPoint& point) {
+  MonitorReport report;
+  length_.push_back(point.length);
+  refusals_.push_back(point.refusals);
+  check_drift("length", length_, length_raised_, report.length_drift, report);
+  check_drift("refusals", refusals_, refusals_raised_, report.refusal_drift, report);
+  if (!point.gold || !std::isfinite(*point.gold) || !std::isfinite(point.proxy)) return report;
+  proxy_.push_back(point.proxy);
+  gold_.push_back(*point.gold);
+  kl_.push_back(point.kl);
+  const auto peak = std::max_element(gold_.begin(), gold_.end());
+  report.peak_gold = *peak;
+  report.kl_at_peak = kl_[static_cast<size_t>(peak - gold_.begin())];
+  check_mismatch(report);
+  return report;
+}
+
+void HackingMonitor::check_mismatch(MonitorReport& report) {
+  const auto window = static_cast<size_t>(config_.window);
+  if (proxy_.size() < window) return;
+  const auto recent_proxy = std::span<const double>(proxy_).last(window);
+  report.spearman = spearman(recent_proxy, std::span<const double>(gold_).last(window));
+  const bool mismatch = *report.spearman < 0.0 && recent_proxy.back() > recent_proxy.front();
+  mismatches_ = mismatch ? mismatches_ + 1 : 0;
+  if (mismatches_ == config_.patience)
+    report.alarms.push_back("the reward rises while " + config_.gold + " falls (rank correlation " +
+                            number(*report.spearman) + " over " + std::to_string(window) +
+                            " generations); " + config_.gold + " was best at " +
+                            number(*report.peak_gold) + ", KL " + number(report.kl_at_peak));
+}
+
+void HackingMonitor::check_drift(const char* what, std::span<const double> values, bool& raised,
+                                 double& drift, MonitorReport& report) const {
+  const auto base = static_cast<size_t>(config_.base_points);
+  if (values.size() <= base) return;
+  const auto first = values.first(base);
+  // Lengths that are all equal at first would make any change infinite.
+  const double spread = std::max(deviation(first), 0.01 * std::abs(mean(first)) + 1e-3);
+  drift = (values.back() - mean(first)) / spread;
+  const bool far = std::abs(drift) > config_.drift_sd;
+  if (far && !raised)
+    report.alarms.push_back(std::string(what) + " drifted from " + number(mean(first)) + " to " +
+                            number(values.back()) + " (" + number(drift) + " deviations)");
+  raised = far;
+}
+
+void HackingMonitor::save(StateDict& state) const {
+  for (const auto& [name, values] :
+       {std::pair{"proxy", &proxy_}, {"gold", &gold_}, {"kl", &kl_}, {"length", &length_},
+        {"refusals", &refusals_}})
+    state.strings[name] = joined(*values);
+  state.integers["mismatches"] = mismatches_;
+  state.integers["length_raised"] = length_raised_;
+  state.integers["refusals_raised"] = refusals_raised_;
+}
+
+void HackingMonitor::load(const StateDict& state) {
+  for (const auto& [name, values] :
+       {std::pair{"proxy", &proxy_}, {"gold", &gold_}, {"kl", &kl_}, {"length", &length_},
+        {"refusals", &refusals_}})
+    *values = split(state.strings.at(name));
+  mismatches_ = state.integers.at("mismatches");
+  length_raised_ = state.integers.at("length_raised") != 0;
+  refusals_raised_ = state.integers.at("refusals_raised") != 0;
+}
+
+}  // namespace meed

@@ -1,0 +1,60 @@
+#include "algorithms/monitors/hacking_monitor.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace meed {
+namespace {
+
+/// Index of the first alarm, or -1.
+int first_alarm(const std::vector<double>& gold) {
+  HackingMonitor monitor({.gold = "gold"});
+  for (size_t i = 0; i < gold.size(); ++i) {
+    const auto report = monitor.add({.proxy = static_cast<double>(i + 1),
+                                     .gold = gold[i],
+                                     .kl = static_cast<double>(i),
+                                     .length = 10});
+    if (!report.alarms.empty()) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+TEST(HackingMonitor, FiresOnAGoldRewardThatFallsAndNeverOnOneThatRises) {
+  const int alarm = first_alarm({1, 2, 3, 4, 5, 4, 3, 2, 1, 0});
+  EXPECT_GT(alarm, 4);
+  EXPECT_LE(alarm, 8);
+  EXPECT_EQ(first_alarm({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}), -1);
+}
+
+TEST(HackingMonitor, KnowsThePeakAndItsKl) {
+  HackingMonitor monitor({.gold = "gold"});
+  MonitorReport report;
+  for (const double gold : {1., 3., 2.})
+    report = monitor.add({.proxy = 0, .gold = gold, .kl = gold * 10});
+  EXPECT_EQ(report.peak_gold, 3.0);
+  EXPECT_EQ(report.kl_at_peak, 30.0);
+}
+
+TEST(HackingMonitor, DriftIsRaisedOnceAndStateComesBack) {
+  HackingMonitor first({}), second({});
+  int alarms = 0;
+  const double lengths[] = {100, 101, 99, 100, 100, 101, 180, 190, 200};
+  for (const double length : lengths)
+    alarms += static_cast<int>(first.add({.length = length}).alarms.size());
+  EXPECT_EQ(alarms, 1);
+  StateDict state;
+  first.save(state);
+  second.load(state);
+  EXPECT_TRUE(second.add({.length = 210}).alarms.empty());
+  EXPECT_GT(second.add({.length = 220}).length_drift, 3.0);
+}
+
+TEST(Spearman, RanksTies) {
+  const std::vector<double> a = {1, 2, 3, 4}, b = {10, 20, 20, 40}, c = {5, 5, 5, 5};
+  EXPECT_NEAR(spearman(a, b), 0.948683, 1e-6);
+  EXPECT_EQ(spearman(a, c), 0.0);
+}
+
+}  // namespace
+}  // namespace meed
