@@ -10,6 +10,8 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/strings.h"
 #include "libpolicy/data/dataset.h"
+#include "libreward/judges/pairwise_judge.h"
+#include "libreward/models/reward_head.h"
 #include "libreward/reward_function.h"
 #include "libreward/reward_transform.h"
 
@@ -20,13 +22,16 @@ std::vector<NamedRegistry> registries() {
           {"rewards", &reward_functions()},
           {"transforms", &reward_transforms()},
           {"evaluations", &evaluations()},
-          {"tasks", &datasets()}};
+          {"tasks", &datasets()},
+          {"heads", &reward_heads()},
+          {"judges", &pairwise_judges()}};
 }
 
 std::vector<std::pair<std::string, std::vector<FieldInfo>>> recipe_sections() {
   return {{"run", describe_config<RunSection>()},
           {"model", describe_config<ModelSection>()},
           {"lora", describe_config<LoraSection>()},
+          {"monitors", describe_config<MonitorSection>()},
           {"rollout", describe_config<RolloutSection>()},
           {"optim", describe_config<OptimSection>()}};
 }
@@ -43,15 +48,48 @@ std::vector<Entry> fixed_entries() {
       {"losses", "sigmoid", "dpo: -log sigmoid of beta times the difference of log-ratios"},
       {"losses", "hinge", "dpo: SLiC's hinge on the difference of log-ratios"},
       {"losses", "ipo", "dpo: squared distance of the mean log-ratio difference to 1 / (2 beta)"},
+      {"losses", "exo_pair", "dpo: KL of the pair's probabilities from the smoothed label"},
+      {"losses", "nca_pair", "dpo: noise-contrastive, chosen up and both kept"},
+      {"losses", "robust", "dpo: unbiased under a share label_smoothing of wrong labels"},
+      {"losses", "bco_pair", "dpo: chosen and rejected classified apart"},
+      {"losses", "sppo_hard", "dpo: log-ratios to +1/(2 beta) and -1/(2 beta)"},
+      {"losses", "aot", "dpo: sigmoid of differences sorted apart in policy and reference"},
+      {"losses", "aot_unpaired", "dpo: sigmoid of log-ratios of chosen and rejected sorted apart"},
+      {"losses", "apo_zero", "dpo: chosen up, rejected down, anchored"},
+      {"losses", "apo_down", "dpo: both down, rejected further"},
+      {"losses", "discopop", "dpo: mixture of logistic and exponential"},
+      {"losses", "sft", "dpo: negative log-likelihood of the chosen"},
+      {"losses", "sigmoid_norm", "dpo: sigmoid of log-ratios by token"},
+      {"losses", "kto", "kto: desirable and undesirable against a KL baseline"},
+      {"losses", "apo_zero_unpaired", "kto: the same without the baseline"},
+      {"losses", "simpo", "cpo: by token, with a target margin, no reference"},
       {"losses", "grpo", "grpo: mean over completions of their token means"},
       {"losses", "bnpo", "grpo: mean over the tokens of the batch"},
       {"losses", "dr_grpo", "grpo: sum over tokens by completions times max_completion_length"},
       {"losses", "dapo", "grpo: mean over the tokens of the whole update"},
+      {"losses", "luspo", "grpo: mean over completions of their token sums"},
+      {"losses", "cispo", "grpo: log-probability weighted by the capped ratio"},
+      {"losses", "sapo", "grpo: a soft gate on the ratio instead of clipping"},
+      {"losses", "vespo", "grpo: log-probability weighted by a gamma of the sequence's ratio"},
+      {"losses", "gmpo", "grpo: geometric mean of the clipped ratios"},
+      {"losses", "clip_cov", "grpo: no gradient for some tokens of large covariance"},
+      {"losses", "kl_cov", "grpo: a penalty on the tokens of largest covariance"},
+      {"losses", "margin", "reward_modelling: less the preference's strength"},
+      {"losses", "scaled", "reward_modelling: times the preference's strength"},
+      {"losses", "mixture", "reward_modelling: log of the mixture's probability (MiCRo)"},
+      {"losses", "preference_embedding", "reward_modelling: antisymmetric score (GPM)"},
+      {"losses", "regression", "reward_modelling: squared error of labelled attributes"},
       {"losses", "bradley_terry",
        "reward_modelling: -log sigmoid of the reward difference less the margin"},
       {"advantages", "group", "Reward less the group's mean, by the group's standard deviation"},
       {"advantages", "batch", "Reward less the group's mean, by the batch's standard deviation"},
       {"advantages", "none", "Reward less the group's mean"},
+      {"advantages", "rloo", "Reward less the mean of the group's others"},
+      {"advantages", "reinforce_plus_plus_baseline",
+       "Reward less the group's mean, standardised over all completions"},
+      {"advantages", "opo", "Reward less the group's mean by length"},
+      {"advantages", "gpg", "Reward less the group's mean, by the share of groups that differ"},
+      {"advantages", "pass_at_k", "Best less second best for the best, 0 for the others"},
       {"models", "llama", "Llama 2 and 3, SmolLM2"},
       {"models", "mistral", "Mistral, with sliding-window attention"},
       {"models", "qwen2", "Qwen2 and Qwen2.5"},
@@ -75,7 +113,7 @@ void setup_list(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
   app.add_option("KIND", *kind, "What to list; all if absent")
       ->check(CLI::IsMember({"algorithms", "rewards", "transforms", "losses", "advantages",
-                             "evaluations", "models", "tasks"}));
+                             "evaluations", "models", "tasks", "heads", "judges"}));
   app.add_flag("--json", *json, "One JSON array");
   app.callback([kind, json] {
     auto array = nlohmann::ordered_json::array();

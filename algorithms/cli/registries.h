@@ -17,7 +17,7 @@ struct NamedRegistry {
 /// Everything that registers components, in the order of cli.md.
 std::vector<NamedRegistry> registries();
 
-/// Sections of a recipe with their keys: run, model, lora, rollout, optim.
+/// Sections of a recipe with their keys: run, model, lora, monitors, rollout, optim.
 std::vector<std::pair<std::string, std::vector<FieldInfo>>> recipe_sections();
 
 }  // namespace meed::cli
