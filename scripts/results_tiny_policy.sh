@@ -56,5 +56,8 @@ print("\nRise of the accuracy, mean and standard deviation over the seeds:\n")
 for name, values in gains.items():
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     print(f"- {name}: {statistics.mean(values):+.3f} ({spread:.3f})")
+print("\nStableReinforce equals REINFORCE++ here to the last digit: no standardised advantage went beyond 3 and no ratio near 1000, so its filters had")
+print("nothing to do. A first try with 64 completions a generation and a learning rate of 3e-4 raised the sampled reward of GRPO and PPO (0.25 to 0.37)")
+print("while greedy accuracy fell (seed 0: 0.595 to 0.410 and 0.505); the larger batch and smaller rate were chosen after that.")
 PY
 say "written: docs/results/policy-optimisation.md"
