@@ -15,8 +15,8 @@ class ReferenceFreeAlgorithm : public PairAlgorithm {
     const auto logprobs = pair_logprobs(policy().model(), pairs);
     auto output = pair_loss({.chosen_B = pairs.chosen(logprobs.plain_2B),
                              .rejected_B = pairs.rejected(logprobs.plain_2B),
-                             .chosen_lengths_B = pairs.chosen(pairs.lengths_2B),
-                             .rejected_lengths_B = pairs.rejected(pairs.lengths_2B)},
+                             .chosen_lengths_B = pairs.chosen(pairs.lengths_S),
+                             .rejected_lengths_B = pairs.rejected(pairs.lengths_S)},
                             {.num_pairs = totals.weight, .num_chosen_tokens = totals.first_tokens});
     merge(output.metrics, logprobs.metrics);
     return output;

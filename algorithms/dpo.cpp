@@ -82,15 +82,15 @@ class Dpo final : public PairAlgorithm {
   LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
     const PairBatch pairs(rows);
     const auto ref_2B = policy().with_reference([&](CausalLm& model) {
-      return pair_logprobs(model, pairs, config_.ld_alpha).sums_2B;
+      return pair_sums(model, pairs, config_.ld_alpha);
     });
     const auto logprobs = pair_logprobs(policy().model(), pairs, config_.ld_alpha);
     DpoInputs in{.policy_chosen_B = pairs.chosen(logprobs.sums_2B),
                  .policy_rejected_B = pairs.rejected(logprobs.sums_2B),
                  .ref_chosen_B = pairs.chosen(ref_2B),
                  .ref_rejected_B = pairs.rejected(ref_2B),
-                 .chosen_lengths_B = pairs.chosen(pairs.lengths_2B),
-                 .rejected_lengths_B = pairs.rejected(pairs.lengths_2B),
+                 .chosen_lengths_B = pairs.chosen(pairs.lengths_S),
+                 .rejected_lengths_B = pairs.rejected(pairs.lengths_S),
                  .chosen_logprobs_B = pairs.chosen(logprobs.plain_2B)};
     if (config_.dynamic_beta_w > 0) {
       std::vector<float> gaps;

@@ -173,12 +173,9 @@ class PreferenceAccuracy final : public Evaluation {
  private:
   /// Log-odds that the chosen is better; the difference of the rewards where the head has one.
   static double preference(RewardModel& model, const EncodedRow& row) {
-    std::vector<HeadOutput> outputs;
-    for (const auto& ids : row.completion_ids) {
-      const RewardModel::Row text{row.prompt_ids, {ids}};
-      outputs.push_back(model.forward({&text, 1}));
-    }
-    return model.head().preference(outputs[0], outputs[1]).item<double>();
+    const RewardModel::Row text{row.prompt_ids, {row.completion_ids[0], row.completion_ids[1]}};
+    const auto outputs = model.forward({&text, 1});
+    return model.head().preference(every(outputs, 0, 2), every(outputs, 1, 2)).item<double>();
   }
   Config config_;
 };

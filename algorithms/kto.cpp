@@ -3,8 +3,7 @@
 
 #include <algorithm>
 
-#include "algorithms/offline_trainer.h"
-#include "algorithms/policy.h"
+#include "algorithms/pair_batch.h"
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/losses/reference_free.h"
@@ -14,33 +13,12 @@
 namespace meed {
 namespace {
 
-/// Rows of a prompt with one completion each, packed.
-struct SingleBatch {
-  explicit SingleBatch(std::span<const EncodedRow> rows) {
-    PackedBatchBuilder builder;
-    std::vector<int64_t> selected, owner;
-    for (size_t r = 0; r < rows.size(); ++r) {
-      const int64_t prompt = builder.add(rows[r].prompt_ids);
-      const int64_t first = builder.num_tokens();
-      if (!rows[r].completion_ids[0].empty()) builder.add(rows[r].completion_ids[0], prompt);
-      for (int64_t n = first; n < builder.num_tokens(); ++n) {
-        selected.push_back(n);
-        owner.push_back(static_cast<int64_t>(r));
-      }
-    }
-    batch = builder.build();
-    selected_M = at::tensor(selected, at::kLong);
-    owner_M = at::tensor(owner, at::kLong);
-    count = static_cast<int64_t>(rows.size());
-  }
-  at::Tensor sums(CausalLm& model) const {
-    return at::zeros({count}).index_add(0, owner_M,
-                                        token_logprobs(model, batch, selected_M).logprobs_M);
-  }
-  PackedBatch batch;
-  at::Tensor selected_M, owner_M;
-  int64_t count = 0;
-};
+/// Log-probability of each row's completion, [B].
+at::Tensor sums(CausalLm& model, const CompletionBatch& rows) {
+  return at::zeros({rows.num_rows})
+      .index_add(0, rows.sequence_M,
+                 token_logprobs(model, rows.batch, rows.selected_M).logprobs_M);
+}
 
 /// Kahneman-Tversky optimisation (Ethayarajh et al. 2024) from rows that are each desirable or not.
 /// The baseline is the mean log-ratio of prompts with another row's completion, over all ranks.
@@ -103,26 +81,27 @@ class Kto final : public OfflineAlgorithm {
       if (other == i) other = (i + 1) % rows.size();
       mismatched[i].completion_ids = rows[other].completion_ids;
     }
-    double sum = 0.0;
+    double total = 0.0;
     for (size_t first = 0; first < mismatched.size(); first += kRowsAtOnce) {
       const auto part = std::span<const EncodedRow>(mismatched)
                             .subspan(first, std::min(kRowsAtOnce, mismatched.size() - first));
-      const SingleBatch batch(part);
+      const CompletionBatch batch(part);
       const auto ref_B =
-          policy_->with_reference([&](CausalLm& model) { return batch.sums(model); });
-      sum += (batch.sums(policy_->model()) - ref_B).sum().item<double>();
+          policy_->with_reference([&](CausalLm& model) { return sums(model, batch); });
+      total += (sums(policy_->model(), batch) - ref_B).sum().item<double>();
     }
-    at::Tensor sums = at::tensor({sum, static_cast<double>(rows.size())}, at::kDouble);
-    run_->comm().all_reduce(sums, ReduceOp::kSum);
-    baseline_ = std::max(0.0, sums[0].item<double>() / std::max(1.0, sums[1].item<double>()));
+    at::Tensor totals = at::tensor({total, static_cast<double>(rows.size())}, at::kDouble);
+    run_->comm().all_reduce(totals, ReduceOp::kSum);
+    baseline_ =
+        std::max(0.0, totals[0].item<double>() / std::max(1.0, totals[1].item<double>()));
   }
 
   LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
-    const SingleBatch batch(rows);
-    const auto ref_B = policy_->with_reference([&](CausalLm& model) { return batch.sums(model); });
+    const CompletionBatch batch(rows);
+    const auto ref_B = policy_->with_reference([&](CausalLm& model) { return sums(model, batch); });
     std::vector<int64_t> desirable;
     for (const auto& row : rows) desirable.push_back(row.desirable);
-    return kto_loss(batch.sums(policy_->model()), ref_B,
+    return kto_loss(sums(policy_->model(), batch), ref_B,
                     at::tensor(desirable, at::kLong).to(at::kBool), baseline_, config_.beta,
                     config_.desirable_weight, config_.undesirable_weight, totals.weight);
   }

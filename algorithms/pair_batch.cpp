@@ -9,14 +9,15 @@
 
 namespace meed {
 
-PairBatch::PairBatch(std::span<const EncodedRow> rows)
-    : num_pairs(static_cast<int64_t>(rows.size())) {
+CompletionBatch::CompletionBatch(std::span<const EncodedRow> rows)
+    : num_rows(static_cast<int64_t>(rows.size())) {
+  const size_t sides = rows.empty() ? 0 : rows[0].completion_ids.size();
   PackedBatchBuilder builder;
   std::vector<int64_t> selected, sequence;
-  std::vector<float> lengths(rows.size() * 2);
+  std::vector<float> lengths(rows.size() * sides);
   for (size_t r = 0; r < rows.size(); ++r) {
     const int64_t prompt = builder.add(rows[r].prompt_ids);
-    for (size_t side = 0; side < 2; ++side) {
+    for (size_t side = 0; side < sides; ++side) {
       const int64_t first = builder.num_tokens();
       const auto& ids = rows[r].completion_ids[side];
       if (!ids.empty()) builder.add(ids, prompt);
@@ -30,7 +31,12 @@ PairBatch::PairBatch(std::span<const EncodedRow> rows)
   batch = builder.build();
   selected_M = at::tensor(selected, at::kLong);
   sequence_M = at::tensor(sequence, at::kLong);
-  lengths_2B = at::tensor(lengths);
+  lengths_S = at::tensor(lengths);
+}
+
+at::Tensor pair_sums(CausalLm& model, const PairBatch& pairs, std::optional<double> ld_alpha) {
+  return pair_logprob_sums(token_logprobs(model, pairs.batch, pairs.selected_M).logprobs_M,
+                           pairs.sequence_M, pairs.num_rows, ld_alpha);
 }
 
 PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
@@ -38,7 +44,7 @@ PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
   const auto tokens = token_logprobs(model, pairs.batch, pairs.selected_M, /*temperature=*/1.0,
                                      /*with_entropy=*/true);
   const auto sums = [&](std::optional<double> alpha) {
-    return pair_logprob_sums(tokens.logprobs_M, pairs.sequence_M, pairs.num_pairs, alpha);
+    return pair_logprob_sums(tokens.logprobs_M, pairs.sequence_M, pairs.num_rows, alpha);
   };
   PairLogprobs result{.plain_2B = sums(std::nullopt)};
   result.sums_2B = ld_alpha ? sums(ld_alpha) : result.plain_2B;

@@ -13,19 +13,23 @@
 
 namespace meed {
 
-/// B rows of a prompt with chosen and rejected, packed so that the prompt stands once. M tokens of
-/// completions; sequence b is row b's chosen, B + b its rejected.
-struct PairBatch {
-  explicit PairBatch(std::span<const EncodedRow> rows);
+/// B rows of a prompt with K completions each, packed so that the prompt stands once. M tokens of
+/// completions; sequence k B + b is row b's completion k.
+struct CompletionBatch {
+  explicit CompletionBatch(std::span<const EncodedRow> rows);
 
   PackedBatch batch;
   at::Tensor selected_M, sequence_M;  ///< int64
-  at::Tensor lengths_2B;              ///< float32, tokens
-  int64_t num_pairs = 0;
+  at::Tensor lengths_S;               ///< float32 [K B], tokens
+  int64_t num_rows = 0;
+};
 
-  at::Tensor chosen(const at::Tensor& values_2B) const { return values_2B.narrow(0, 0, num_pairs); }
+/// Chosen and rejected: sequence b is row b's chosen, B + b its rejected.
+struct PairBatch : CompletionBatch {
+  using CompletionBatch::CompletionBatch;
+  at::Tensor chosen(const at::Tensor& values_2B) const { return values_2B.narrow(0, 0, num_rows); }
   at::Tensor rejected(const at::Tensor& values_2B) const {
-    return values_2B.narrow(0, num_pairs, num_pairs);
+    return values_2B.narrow(0, num_rows, num_rows);
   }
 };
 
@@ -37,6 +41,10 @@ struct PairLogprobs {
 };
 PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
                            std::optional<double> ld_alpha = std::nullopt);
+
+/// The sums alone: what a reference is asked for.
+at::Tensor pair_sums(CausalLm& model, const PairBatch& pairs,
+                     std::optional<double> ld_alpha = std::nullopt);
 
 /// Keys and work that every trainer on preference pairs shares.
 class PairAlgorithm : public OfflineAlgorithm {

@@ -74,6 +74,7 @@ class Ppo final : public OnlineAlgorithm {
   bool needs_reference() const override { return config_.kl_coef > 0.0; }
   bool mask_truncated_completions() const override { return config_.mask_truncated_completions; }
   bool by_token() const override { return true; }
+  bool has_critic() const override { return true; }
 
   /// Loads the critic and adds it to what is trained.
   void prepare(TrainingRun& run, TrainableModel& model) override {
@@ -145,9 +146,12 @@ class Ppo final : public OnlineAlgorithm {
     generation_kl_ = totals[0].item<double>() / std::max(1.0, totals[1].item<double>());
     generation_size_ = totals[1].item<double>();
 
-    const auto masks = gathered(completions, &CompletionTokens::mask_T);
-    if (config_.whiten_rewards)
-      scatter(whitened(cat(rewards), masks, comm, 0.0, /*shift_mean=*/false), rewards);
+    if (config_.whiten_rewards) {
+      const auto rewards_M = rewards.empty() ? at::empty({0}, at::kDouble) : at::cat(rewards);
+      rewards = split_like(whitened(rewards_M, joined(completions, &CompletionTokens::mask_T), comm,
+                                    /*max_abs=*/0.0, /*shift_mean=*/false),
+                           completions);
+    }
     for (size_t i = 0; i < completions.size(); ++i) {
       auto& each = completions[i];
       const auto gae = compute_gae(rewards[i], each.values_T.to(at::kDouble), config_.gamma,
@@ -155,15 +159,7 @@ class Ppo final : public OnlineAlgorithm {
       each.advantages_T = gae.advantages_T.to(at::kFloat);
       each.returns_T = gae.returns_T.to(at::kFloat);
     }
-    if (!config_.whiten_advantages) return;
-    const auto advantages_M =
-        whitened(gathered(completions, &CompletionTokens::advantages_T), masks, comm);
-    int64_t first = 0;
-    for (auto& each : completions) {
-      const int64_t length = each.mask_T.numel();
-      each.advantages_T = advantages_M.narrow(0, first, length);
-      first += length;
-    }
+    if (config_.whiten_advantages) whiten_advantages(completions, comm);
   }
 
   LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals, int64_t) override {
@@ -197,24 +193,6 @@ class Ppo final : public OnlineAlgorithm {
   void load(const StateDict& state) override { kl_coef_ = state.numbers.at("kl_coef"); }
 
  private:
-  static at::Tensor cat(const std::vector<at::Tensor>& parts) {
-    return parts.empty() ? at::empty({0}, at::kDouble) : at::cat(parts);
-  }
-  static at::Tensor gathered(std::span<CompletionTokens> completions,
-                             at::Tensor CompletionTokens::*member) {
-    std::vector<at::Tensor> parts;
-    for (const auto& each : completions) parts.push_back(each.*member);
-    return parts.empty() ? at::empty({0}) : at::cat(parts);
-  }
-  static void scatter(const at::Tensor& values_M, std::vector<at::Tensor>& parts) {
-    int64_t first = 0;
-    for (auto& part : parts) {
-      const int64_t length = part.numel();
-      part = values_M.narrow(0, first, length);
-      first += length;
-    }
-  }
-
   Config config_;
   std::unique_ptr<SequenceClassifier> critic_;
   double kl_coef_;

@@ -1,5 +1,7 @@
 #include "algorithms/recipe.h"
 
+#include <algorithm>
+
 #include "algorithms/algorithm.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/data/dataset.h"
@@ -165,10 +167,9 @@ void Recipe::fields(FieldVisitor& v) {
     v.require(false, "rewards", "do not fit together: " + problem);
   v.section("monitors", monitors, "What is watched for signs that the policy games its reward.");
   if (!monitors.gold.empty()) {
-    bool known = false;
-    for (const auto& reward : rewards)
-      known = known || (reward.has("name") ? reward.at("name") : reward.at("type")).as_string() ==
-                           monitors.gold;
+    const bool known = std::any_of(rewards.begin(), rewards.end(), [&](const ConfigNode& reward) {
+      return reward_name(reward) == monitors.gold;
+    });
     v.require(known, "monitors.gold", "names no reward of this recipe");
   }
   v.section("rollout", rollout, "How an online algorithm samples.");

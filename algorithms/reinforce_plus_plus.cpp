@@ -61,30 +61,18 @@ class ReinforcePlusPlus final : public OnlineAlgorithm {
 
   void token_advantages(const ScoredRollouts& rollouts, std::span<CompletionTokens> completions,
                         Communicator& comm, MetricsWriter& metrics) override {
-    std::vector<at::Tensor> returns{at::empty({0}, at::kDouble)}, masks{at::empty({0})};
-    ObjectiveSums sums;
-    for (const auto& each : completions) {
-      const auto own = token_rewards(rollouts, each, config_.beta, config_.kl_estimator);
-      sums.kl += own.kl_sum;
-      sums.rewards += own.rewards_T.sum().item<double>();
-      sums.count += 1.0;
-      // Without a critic the advantage is the return from here on.
-      returns.push_back(compute_gae(own.rewards_T, at::zeros_like(own.rewards_T), config_.gamma,
-                                    /*lam=*/1.0, each.mask_T)
-                            .advantages_T);
-      masks.push_back(each.mask_T);
-    }
-    sums.scores = sums.rewards;
-    if (config_.beta > 0) metrics.record("objective/kl", sums.count > 0 ? sums.kl / sums.count : 0,
-                                         Reduce::kMean, sums.count);
-    const auto advantages_M = whitened(at::cat(returns), at::cat(masks), comm,
-                                       config_.advantage_filter.value_or(0.0))
-                                  .to(at::kFloat);
-    int64_t first = 0;
+    double kl = 0.0;
     for (auto& each : completions) {
-      each.advantages_T = advantages_M.narrow(0, first, each.mask_T.numel());
-      first += each.mask_T.numel();
+      const auto own = token_rewards(rollouts, each, config_.beta, config_.kl_estimator);
+      kl += own.kl_sum;
+      // Without a critic the advantage is the return from here on.
+      each.advantages_T = compute_gae(own.rewards_T, at::zeros_like(own.rewards_T), config_.gamma,
+                                      /*lam=*/1.0, each.mask_T)
+                              .advantages_T;
     }
+    if (const auto count = static_cast<double>(completions.size()); config_.beta > 0)
+      metrics.record("objective/kl", count > 0 ? kl / count : 0, Reduce::kMean, count);
+    whiten_advantages(completions, comm, config_.advantage_filter.value_or(0.0));
   }
 
   LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals, int64_t) override {

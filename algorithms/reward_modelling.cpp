@@ -17,15 +17,6 @@
 namespace meed {
 namespace {
 
-/// The first or last half of a batch of chosen, then rejected.
-HeadOutput half(const HeadOutput& both, int64_t first, int64_t count) {
-  const auto part = [&](const at::Tensor& values) {
-    return values.defined() ? values.narrow(0, first, count) : values;
-  };
-  return {part(both.rewards_B), part(both.outputs_BK), part(both.log_gates_BK),
-          part(both.blocks_Bk)};
-}
-
 /// Trains a reward model: a backbone with any head of reward_heads(), by any of its losses, on
 /// preferences or on labelled completions.
 class RewardModelling final : public OfflineAlgorithm {
@@ -146,22 +137,11 @@ class RewardModelling final : public OfflineAlgorithm {
     }
     const auto output = model_->forward(texts);
     if (loss_type_ == "regression") return regression(output.outputs_BK, rows, totals.weight);
-    const auto both = chosen_first(output, static_cast<int64_t>(rows.size()));
-    const auto pairs = static_cast<int64_t>(rows.size());
-    return pair_loss(half(both, 0, pairs), half(both, pairs, pairs), rows, totals.weight);
+    // Chosen and rejected of a row stand side by side.
+    return pair_loss(every(output, 0, 2), every(output, 1, 2), rows, totals.weight);
   }
 
  private:
-  /// Chosen, rejected, chosen, rejected, ... -> all chosen, then all rejected.
-  static HeadOutput chosen_first(const HeadOutput& output, int64_t pairs) {
-    const auto order = at::arange(2 * pairs, at::kLong).view({pairs, 2}).t().reshape({-1});
-    const auto sorted = [&](const at::Tensor& values) {
-      return values.defined() ? values.index_select(0, order) : values;
-    };
-    return {sorted(output.rewards_B), sorted(output.outputs_BK), sorted(output.log_gates_BK),
-            sorted(output.blocks_Bk)};
-  }
-
   LossOutput pair_loss(const HeadOutput& chosen, const HeadOutput& rejected,
                        std::span<const EncodedRow> rows, double num_pairs) const {
     std::vector<float> margins;
@@ -169,12 +149,12 @@ class RewardModelling final : public OfflineAlgorithm {
       margins.push_back(static_cast<float>(row.margin.value_or(config_.margin)));
     const auto margins_B = at::tensor(margins);
     const double centring = config_.center_rewards_coefficient.value_or(0.0);
+    const auto logits_B = model_->head().preference(chosen, rejected);
     LossOutput output;
     if (loss_type_ == "mixture") {
       output = mixture_loss(chosen.log_gates_BK, chosen.outputs_BK - rejected.outputs_BK,
                             config_.gate_entropy_coef, num_pairs);
     } else if (loss_type_ == "preference_embedding") {
-      const auto logits_B = model_->head().preference(chosen, rejected);
       output = {.loss = -at::log_sigmoid(logits_B).sum() / num_pairs, .metrics = {}};
       output.metrics["accuracy"] = {(logits_B > 0).sum().item<double>(),
                                     static_cast<double>(rows.size())};
@@ -193,7 +173,7 @@ class RewardModelling final : public OfflineAlgorithm {
     }
     if (loss_type_ == "pair_and_regression")
       output.loss = output.loss + regression(chosen.outputs_BK, rows, num_pairs).loss;
-    note_calibration(model_->head().preference(chosen, rejected), output);
+    note_calibration(logits_B, output);
     return output;
   }
 

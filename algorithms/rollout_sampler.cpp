@@ -3,8 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <re2/re2.h>
-
 #include <algorithm>
 #include <numeric>
 
@@ -22,14 +20,6 @@ namespace {
 /// Streams of random numbers that must not meet.
 constexpr uint64_t kTrainStream = 1;
 constexpr uint64_t kEvalStream = 2;
-
-std::string shown_prompt(const Content& prompt) {
-  if (!prompt.conversational) return prompt.text;
-  std::string text;
-  for (const auto& message : prompt.messages)
-    text += (text.empty() ? "" : "\n\n") + message.role + ": " + message.content;
-  return text;
-}
 
 double mean_of(const std::vector<double>& values) {
   return values.empty() ? 0.0
@@ -66,7 +56,7 @@ CompletionRecord make_record(const ScoredRollouts& scored, size_t p, size_t g, i
   };
   CompletionRecord record{.step = step,
                           .phase = phase,
-                          .prompt = shown_prompt(group.example.prompt),
+                          .prompt = as_text(group.example.prompt, "\n\n"),
                           .completion = completion.text,
                           .reward = at_pg(scored.rewards_PG),
                           .finish_reason = to_string(completion.finish_reason),
@@ -219,18 +209,21 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
   }
   record_mean(recorder, "reward", scored.rewards_PG);
   // As TRL: over all completions of all ranks, not by group.
-  recorder.record("reward_std", global_moments(scored.rewards_PG, run_.comm()).std, Reduce::kMax);
+  const auto reward = global_moments(scored.rewards_PG, run_.comm());
+  recorder.record("reward_std", reward.std, Reduce::kMax);
+  std::optional<double> gold;
   for (const auto& [name, values] : scored.components) {
     record_mean(recorder, "rewards/" + name + "/mean", values);
-    recorder.record("rewards/" + name + "/std", global_moments(values, run_.comm()).std,
-                    Reduce::kMax);
+    const auto moments = global_moments(values, run_.comm());
+    recorder.record("rewards/" + name + "/std", moments.std, Reduce::kMax);
+    if (name == run_.recipe().monitors.gold) gold = moments.mean;
   }
   for (const auto& [name, values] : scored.parts) record_mean(recorder, "rewards/" + name, values);
   for (const auto& [name, count] : scored.unreadable)
     recorder.record("rewards/" + name.substr(0, name.find('/')) + "/unreadable/" +
                         name.substr(name.find('/') + 1),
                     static_cast<double>(count), Reduce::kSum);
-  watch(scored);
+  watch(scored, reward.mean, gold);
   int64_t left = run_.recipe().run.num_completions_to_log;
   for (size_t p = 0; p < scored.groups.size(); ++p) {
     for (size_t g = 0; g < scored.groups[p].completions.size() && left > 0; ++g, --left) {
@@ -243,41 +236,37 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
 }
 
 StateDict RolloutSampler::state_dict() const {
-  StateDict state, monitor;
+  StateDict state;
   state.add("pipeline", rewards_.state_dict());
-  monitor_.save(monitor);
-  state.add("monitor", monitor);
+  save_under(state, "monitor", monitor_);
   return state;
 }
 
 void RolloutSampler::load_state_dict(const StateDict& state) {
   rewards_.load_state_dict(state.under("pipeline"));
-  monitor_.load(state.under("monitor"));
+  load_under(state, "monitor", monitor_);
 }
 
 /// Feeds the monitor with means over all ranks; all ranks call it.
-void RolloutSampler::watch(const ScoredRollouts& scored) {
-  const auto& config = run_.recipe().monitors;
-  const re2::RE2 refusal(config.refusal_pattern, re2::RE2::Quiet);
+void RolloutSampler::watch(const ScoredRollouts& scored, double proxy, std::optional<double> gold) {
   double tokens = 0.0, refusals = 0.0, count = 0.0;
   for (const auto& group : scored.groups)
     for (const auto& completion : group.completions) {
       tokens += static_cast<double>(completion.token_ids.size());
-      refusals += re2::RE2::PartialMatch(completion.text, refusal);
+      refusals += monitor_.is_refusal(completion.text);
       count += 1.0;
     }
   at::Tensor sums = at::tensor({tokens, refusals, count}, at::kDouble);
   run_.comm().all_reduce(sums, ReduceOp::kSum);
   const double all = std::max(1.0, sums[2].item<double>());
-  MonitorPoint point{.proxy = global_moments(scored.rewards_PG, run_.comm()).mean,
+  MonitorPoint point{.proxy = proxy,
+                     .gold = gold,
                      .length = sums[0].item<double>() / all,
                      .refusals = sums[1].item<double>() / all};
   auto& recorder = run_.recorder();
   const auto& last = recorder.last();
   for (const char* key : {"objective/kl", "kl"})
     if (const auto found = last.find(key); found != last.end()) point.kl = found->second;
-  if (!config.gold.empty())
-    point.gold = global_moments(scored.components.at(config.gold), run_.comm()).mean;
   const auto report = monitor_.add(point);
   if (report.spearman) recorder.record("monitor/spearman", *report.spearman, Reduce::kMax);
   if (report.peak_gold) recorder.record("monitor/kl_at_peak", report.kl_at_peak, Reduce::kMax);
@@ -285,7 +274,7 @@ void RolloutSampler::watch(const ScoredRollouts& scored) {
   recorder.record("monitor/refusals", point.refusals, Reduce::kMax);
   recorder.record("monitor/alarms", static_cast<double>(report.alarms.size()), Reduce::kMax);
   for (const auto& alarm : report.alarms) log_warn("monitor: " + alarm);
-  if (config.stop && !report.alarms.empty()) run_.request_stop();
+  if (run_.recipe().monitors.stop && !report.alarms.empty()) run_.request_stop();
 }
 
 void RolloutSampler::evaluate(const std::string& phase, int64_t step) {

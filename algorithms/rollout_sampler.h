@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,7 @@ class RolloutSampler {
                                      uint64_t stream, int64_t first, int64_t num_generations,
                                      double temperature);
   ScoredRollouts score(std::vector<RolloutGroup> groups, const ScoreOptions& options);
-  void watch(const ScoredRollouts& scored);
+  void watch(const ScoredRollouts& scored, double proxy, std::optional<double> gold);
   TrainingRun& run_;
   std::unique_ptr<RolloutEngine> engine_;
   RewardPipeline rewards_;

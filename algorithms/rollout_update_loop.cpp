@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <numeric>
 
 #include "algorithms/policy.h"
@@ -48,7 +47,7 @@ class RolloutUpdateLoop {
     if (const auto state = run_.restore(learner_)) {
       sampler_.seek(state->integers.at("sampler.position"));
       rollouts_.load_state_dict(state->under("rewards"));
-      algorithm_.load(state->under("algorithm"));
+      load_under(*state, "algorithm", algorithm_);
       rollouts_.refresh_weights(learner_.step());
     }
     if (learner_.step() == 0 && recipe_.run.eval_on_start)
@@ -208,7 +207,8 @@ class RolloutUpdateLoop {
 
   bool needs_old_logprobs() const {
     return updates_per_generation_ > 1 || algorithm_.needs_old_logprobs() ||
-           algorithm_.by_token() || algorithm_.top_entropy_quantile() < 1.0;
+           (algorithm_.by_token() && algorithm_.needs_reference()) ||
+           algorithm_.top_entropy_quantile() < 1.0;
   }
 
   TokenLogprobs without_gradient(CausalLm& model, const Packed& packed, bool entropy) const {
@@ -217,39 +217,40 @@ class RolloutUpdateLoop {
                           entropy);
   }
 
+  /// Gives each completion its part of the values of a micro-batch's tokens.
+  static void assign(std::span<CompletionTokens> batch, at::Tensor CompletionTokens::*member,
+                     const at::Tensor& values_M, const Packed& packed) {
+    const auto parts = values_M.split_with_sizes(packed.lengths);
+    for (size_t i = 0; i < batch.size(); ++i) batch[i].*member = parts[i];
+  }
+
   void compute_old_logprobs(const ScoredRollouts& scored, std::vector<CompletionTokens>& items) {
     const bool entropy = algorithm_.top_entropy_quantile() < 1.0;
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
       const auto tokens = without_gradient(policy_.model(), packed, entropy);
-      const auto parts = tokens.logprobs_M.split_with_sizes(packed.lengths);
-      for (size_t i = 0; i < batch.size(); ++i) batch[i].old_logprobs_T = parts[i];
-      if (!entropy) continue;
-      const auto entropies = tokens.entropy_M.split_with_sizes(packed.lengths);
-      for (size_t i = 0; i < batch.size(); ++i) batch[i].entropy_T = entropies[i];
+      assign(batch, &CompletionTokens::old_logprobs_T, tokens.logprobs_M, packed);
+      if (entropy) assign(batch, &CompletionTokens::entropy_T, tokens.entropy_M, packed);
     }
   }
 
   void compute_ref_logprobs(const ScoredRollouts& scored, std::vector<CompletionTokens>& items) {
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
-      const auto parts = policy_
-                             .with_reference([&](CausalLm& model) {
-                               return without_gradient(model, packed, false).logprobs_M;
-                             })
-                             .split_with_sizes(packed.lengths);
-      for (size_t i = 0; i < batch.size(); ++i) batch[i].ref_logprobs_T = parts[i];
+      const auto logprobs_M = policy_.with_reference([&](CausalLm& model) {
+        return without_gradient(model, packed, /*entropy=*/false).logprobs_M;
+      });
+      assign(batch, &CompletionTokens::ref_logprobs_T, logprobs_M, packed);
     }
   }
 
   void compute_values(const ScoredRollouts& scored, std::vector<CompletionTokens>& items) {
+    if (!algorithm_.has_critic()) return;
     at::NoGradGuard no_grad;
     for (const auto& batch : micro_batches(scored, items)) {
       const auto packed = pack(scored, batch);
-      const auto values_M = algorithm_.values(packed.batch, packed.selected_M);
-      if (!values_M.defined()) return;
-      const auto parts = values_M.split_with_sizes(packed.lengths);
-      for (size_t i = 0; i < batch.size(); ++i) batch[i].values_T = parts[i];
+      assign(batch, &CompletionTokens::values_T,
+             algorithm_.values(packed.batch, packed.selected_M), packed);
     }
   }
 
@@ -261,15 +262,8 @@ class RolloutUpdateLoop {
     std::vector<at::Tensor> parts{at::empty({0})};
     for (const auto& item : items)
       parts.push_back(item.entropy_T.masked_select(item.mask_T > 0));
-    const auto mine = at::cat(parts).contiguous();
-    const std::string bytes(static_cast<const char*>(mine.const_data_ptr()), mine.nbytes());
-    std::vector<float> all;
-    for (const auto& theirs : run_.comm().all_gather(bytes)) {
-      const size_t before = all.size();
-      all.resize(before + theirs.size() / sizeof(float));
-      std::memcpy(all.data() + before, theirs.data(), theirs.size());
-    }
-    return all.empty() ? -1.0 : at::quantile(at::tensor(all), 1.0 - share).item<double>();
+    const auto all = at::cat(all_gather_ragged(run_.comm(), at::cat(parts)));
+    return all.numel() > 0 ? at::quantile(all, 1.0 - share).item<double>() : -1.0;
   }
 
   /// 1 on the tokens that count: sampled by the policy, in a completion that is not masked.
@@ -282,8 +276,9 @@ class RolloutUpdateLoop {
     return at::tensor(std::vector<float>(completion.loss_mask.begin(), completion.loss_mask.end()));
   }
 
-  at::Tensor entropy_mask(const CompletionTokens& item) const {
-    return (item.entropy_T >= entropy_threshold_).to(at::kFloat);
+  /// 1 on the tokens of largest entropy.
+  at::Tensor entropy_mask(const at::Tensor& entropies) const {
+    return (entropies >= entropy_threshold_).to(at::kFloat);
   }
 
   UpdateTotals totals_of(std::span<const CompletionTokens> items) {
@@ -291,7 +286,7 @@ class RolloutUpdateLoop {
     for (const auto& item : items) {
       tokens += item.mask_T.sum().item<double>();
       if (item.entropy_T.defined())
-        entropy_tokens += (entropy_mask(item) * item.mask_T).sum().item<double>();
+        entropy_tokens += (entropy_mask(item.entropy_T) * item.mask_T).sum().item<double>();
     }
     at::Tensor sums =
         at::tensor({tokens, static_cast<double>(items.size()), entropy_tokens}, at::kDouble);
@@ -353,7 +348,7 @@ class RolloutUpdateLoop {
     batch.returns_M = gathered(&CompletionTokens::returns_T);
     batch.old_values_M = gathered(&CompletionTokens::values_T);
     if (const auto entropies_M = gathered(&CompletionTokens::entropy_T); entropies_M.defined())
-      batch.entropy_mask_M = (entropies_M >= entropy_threshold_).to(at::kFloat);
+      batch.entropy_mask_M = entropy_mask(entropies_M);
     auto output = algorithm_.loss(batch, totals, recipe_.rollout.max_completion_length);
     const double count = batch.mask_M.sum().item<double>();
     output.metrics["entropy"] = {
@@ -384,9 +379,7 @@ class RolloutUpdateLoop {
     StateDict state;
     state.integers["sampler.position"] = sampler_.position();
     state.add("rewards", rollouts_.state_dict());
-    StateDict own;
-    algorithm_.save(own);
-    state.add("algorithm", own);
+    save_under(state, "algorithm", algorithm_);
     run_.save_checkpoint(learner_, std::move(state));
   }
 

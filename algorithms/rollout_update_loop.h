@@ -84,9 +84,10 @@ class OnlineAlgorithm : public Algorithm {
 
   /// One advantage per completion, [P, G]. All ranks call it.
   virtual at::Tensor advantages(const ScoredRollouts& rollouts, Communicator& comm) = 0;
-  /// Advantages by token: whether they are, the critic's values [M] (undefined: no critic), and
-  /// what fills advantages_T and returns_T of every completion. All ranks call the last.
+  /// Advantages by token: whether they are; whether there is a critic, and its values [M]; what
+  /// fills advantages_T and returns_T of every completion, which all ranks call.
   virtual bool by_token() const { return false; }
+  virtual bool has_critic() const { return false; }
   virtual at::Tensor values(const PackedBatch&, const at::Tensor&) { return {}; }
   virtual void token_advantages(const ScoredRollouts&, std::span<CompletionTokens>, Communicator&,
                                 MetricsWriter&) {}

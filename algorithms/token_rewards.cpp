@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/losses/gae.h"
+#include "libpolicy/losses/policy_gradient.h"
 
 namespace meed {
 
@@ -16,10 +18,7 @@ TokenRewards token_rewards(const ScoredRollouts& rollouts, const CompletionToken
   if (completion.ref_logprobs_T.defined()) {
     const auto gap_T =
         (completion.ref_logprobs_T - completion.old_logprobs_T).to(at::kDouble) * mask_T;
-    const auto kl_T = kl_estimator == "k1"   ? -gap_T
-                      : kl_estimator == "k2" ? 0.5 * gap_T.square()
-                                             : gap_T.exp() - gap_T - 1.0;
-    result.rewards_T = -kl_coef * kl_T;
+    result.rewards_T = -kl_coef * kl_estimate(gap_T, kl_estimator);
     result.kl_sum = -gap_T.sum().item<double>();
   }
   if (!rollouts.tokens_PGT.empty()) {
@@ -37,6 +36,29 @@ TokenRewards token_rewards(const ScoredRollouts& rollouts, const CompletionToken
   if (std::isfinite(outcome) && counting.numel() > 0)
     result.rewards_T[counting[counting.size(0) - 1][0].item<int64_t>()] += outcome;
   return result;
+}
+
+at::Tensor joined(std::span<const CompletionTokens> completions,
+                  at::Tensor CompletionTokens::*member) {
+  std::vector<at::Tensor> parts;
+  for (const auto& each : completions) parts.push_back(each.*member);
+  return parts.empty() ? at::empty({0}) : at::cat(parts);
+}
+
+std::vector<at::Tensor> split_like(const at::Tensor& values_M,
+                                   std::span<const CompletionTokens> completions) {
+  std::vector<int64_t> lengths;
+  for (const auto& each : completions) lengths.push_back(each.mask_T.numel());
+  return lengths.empty() ? std::vector<at::Tensor>{} : values_M.split_with_sizes(lengths);
+}
+
+void whiten_advantages(std::span<CompletionTokens> completions, Communicator& comm,
+                       double max_abs) {
+  const auto advantages_M = whitened(joined(completions, &CompletionTokens::advantages_T),
+                                     joined(completions, &CompletionTokens::mask_T), comm, max_abs)
+                                .to(at::kFloat);
+  const auto parts = split_like(advantages_M, completions);
+  for (size_t i = 0; i < completions.size(); ++i) completions[i].advantages_T = parts[i];
 }
 
 void ObjectiveSums::record(MetricsWriter& metrics) const {

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <string>
+#include <vector>
 
 #include "algorithms/rollout_update_loop.h"
 
@@ -18,6 +20,16 @@ struct TokenRewards {
 };
 TokenRewards token_rewards(const ScoredRollouts& rollouts, const CompletionTokens& completion,
                            double kl_coef, const std::string& kl_estimator);
+
+/// One tensor of all completions' tokens, and back: a view for each of `parts`.
+at::Tensor joined(std::span<const CompletionTokens> completions,
+                  at::Tensor CompletionTokens::*member);
+std::vector<at::Tensor> split_like(const at::Tensor& values_M,
+                                   std::span<const CompletionTokens> completions);
+/// Standardises advantages_T over the tokens of all ranks, as whitened() does; float32. A
+/// collective.
+void whiten_advantages(std::span<CompletionTokens> completions, Communicator& comm,
+                       double max_abs = 0.0);
 
 /// Records objective/kl (k1, sum over a completion), objective/rlhf_reward and objective/scores,
 /// means over completions, as TRL's PPO.

@@ -61,14 +61,6 @@ void collect_parts(const std::string& name, const std::vector<std::vector<Score>
   }
 }
 
-std::string name_of(const ConfigNode& node) {
-  if (node.is_map() && node.has("name")) {
-    const auto name = node.at("name").as_string();
-    if (!name.empty()) return name;
-  }
-  return node.is_map() && node.has("type") ? node.at("type").as_string() : "";
-}
-
 /// bool [P, G]: every reward that the gate names reaches its value.
 at::Tensor open_gate(const RewardTerm::Gate& gate,
                      const std::map<std::string, at::Tensor>& components,
@@ -92,11 +84,19 @@ void shut(RewardBatch& batch, const at::Tensor& open_PG, double otherwise) {
 
 }  // namespace
 
+std::string reward_name(const ConfigNode& node) {
+  if (node.is_map() && node.has("name")) {
+    const auto name = node.at("name").as_string();
+    if (!name.empty()) return name;
+  }
+  return node.is_map() && node.has("type") ? node.at("type").as_string() : "";
+}
+
 std::vector<std::string> pipeline_problems(const std::vector<ConfigNode>& nodes) {
   std::vector<std::string> problems;
   std::set<std::string> names;
   for (const auto& node : nodes) {
-    if (const auto name = name_of(node); !names.insert(name).second)
+    if (const auto name = reward_name(node); !names.insert(name).second)
       problems.push_back(node.where() + ": two rewards are named \"" + name +
                          "\"; give one of them a `name`");
     if (auto problem = check_shapes(node); !problem.empty()) problems.push_back(std::move(problem));
@@ -108,7 +108,7 @@ std::vector<std::string> pipeline_problems(const std::vector<ConfigNode>& nodes)
     const auto list = node.at("gate").at("rewards");
     for (const auto& each : list.is_list() ? list.items() : std::vector<ConfigNode>{list}) {
       const auto name = each.as_string();
-      if (name == name_of(node)) {
+      if (name == reward_name(node)) {
         problems.push_back(each.where() + ": a reward cannot be its own gate");
       } else if (names.count(name) == 0) {
         const std::vector<std::string> known(names.begin(), names.end());
@@ -125,7 +125,7 @@ RewardPipeline::RewardPipeline(const std::vector<ConfigNode>& nodes, RunContext&
   throw_problems(pipeline_problems(nodes));
   for (const auto& node : nodes) {
     auto term = reward_functions().read_common<RewardTerm>(node);
-    Entry entry{name_of(node), std::move(term), reward_functions().create(node, context), {}};
+    Entry entry{reward_name(node), std::move(term), reward_functions().create(node, context), {}};
     for (const auto& transform : entry.term.transforms)
       entry.transforms.push_back(reward_transforms().create(transform, context));
     entries_.push_back(std::move(entry));
@@ -180,25 +180,18 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
 StateDict RewardPipeline::state_dict() const {
   StateDict state;
   for (const auto& entry : entries_) {
-    StateDict function;
-    entry.function->save(function);
-    state.add(entry.name, function);
-    for (size_t i = 0; i < entry.transforms.size(); ++i) {
-      StateDict transform;
-      entry.transforms[i]->save(transform);
-      state.add(entry.name + ".transforms." + std::to_string(i), transform);
-    }
+    save_under(state, entry.name, *entry.function);
+    for (size_t i = 0; i < entry.transforms.size(); ++i)
+      save_under(state, entry.name + ".transforms." + std::to_string(i), *entry.transforms[i]);
   }
   return state;
 }
 
 void RewardPipeline::load_state_dict(const StateDict& state) {
   for (const auto& entry : entries_) {
-    const auto own = state.under(entry.name);
-    if (!own.empty()) entry.function->load(own);
+    load_under(state, entry.name, *entry.function);
     for (size_t i = 0; i < entry.transforms.size(); ++i)
-      if (const auto inner = own.under("transforms." + std::to_string(i)); !inner.empty())
-        entry.transforms[i]->load(inner);
+      load_under(state, entry.name + ".transforms." + std::to_string(i), *entry.transforms[i]);
   }
 }
 

@@ -33,6 +33,9 @@ struct ScoreOptions {
   bool training = true;  ///< false: running statistics stay as they are
 };
 
+/// What a reward is called: its `name`, else its `type`; "" if it has neither.
+std::string reward_name(const ConfigNode& node);
+
 /// Problems of a `rewards:` list that no single reward shows: two of one name, transforms that do
 /// not fit, gates that name no reward.
 std::vector<std::string> pipeline_problems(const std::vector<ConfigNode>& nodes);

@@ -1,7 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <algorithm>
 #include <memory>
 
 #include "algorithms/cli/command.h"
@@ -62,16 +61,10 @@ class Scorer {
   }
 
   double reward(EncodedPair pair) {
-    auto& [prompt, text] = pair;
-    if (prompt.empty() && text.empty()) throw DataError("a text to score has no tokens");
-    const auto total = static_cast<int64_t>(prompt.size() + text.size());
-    if (max_length_ > 0 && total > max_length_) {
-      const int64_t excess = total - max_length_;
-      const auto from_prompt = std::min(excess, static_cast<int64_t>(prompt.size()));
-      prompt.erase(prompt.begin(), prompt.begin() + from_prompt);
-      text.erase(text.begin(), text.begin() + (excess - from_prompt));
-    }
-    const RewardModel::Row row{prompt, {text}};
+    if (pair.prompt_ids.empty() && pair.completion_ids.empty())
+      throw DataError("a text to score has no tokens");
+    if (max_length_ > 0) truncate_start(pair, max_length_);
+    const RewardModel::Row row{pair.prompt_ids, {pair.completion_ids}};
     return model_->forward({&row, 1}).rewards_B.item<double>();
   }
 

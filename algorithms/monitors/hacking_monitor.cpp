@@ -96,6 +96,15 @@ double spearman(std::span<const double> a, std::span<const double> b) {
   return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
 }
 
+HackingMonitor::HackingMonitor(const MonitorSection& config)
+    : config_(config),
+      refusal_(std::make_unique<re2::RE2>(config.refusal_pattern, re2::RE2::Quiet)) {}
+HackingMonitor::~HackingMonitor() = default;
+
+bool HackingMonitor::is_refusal(std::string_view text) const {
+  return re2::RE2::PartialMatch(re2::StringPiece(text.data(), text.size()), *refusal_);
+}
+
 MonitorReport HackingMonitor::add(const MonitorPoint& point) {
   MonitorReport report;
   length_.push_back(point.length);
@@ -142,21 +151,26 @@ void HackingMonitor::check_drift(const char* what, std::span<const double> value
   raised = far;
 }
 
+std::span<const std::pair<const char*, std::vector<double> HackingMonitor::*>>
+HackingMonitor::series() {
+  static constexpr std::pair<const char*, std::vector<double> HackingMonitor::*> all[] = {
+      {"proxy", &HackingMonitor::proxy_},
+      {"gold", &HackingMonitor::gold_},
+      {"kl", &HackingMonitor::kl_},
+      {"length", &HackingMonitor::length_},
+      {"refusals", &HackingMonitor::refusals_}};
+  return all;
+}
+
 void HackingMonitor::save(StateDict& state) const {
-  for (const auto& [name, values] :
-       {std::pair{"proxy", &proxy_}, {"gold", &gold_}, {"kl", &kl_}, {"length", &length_},
-        {"refusals", &refusals_}})
-    state.strings[name] = joined(*values);
+  for (const auto& [name, values] : series()) state.strings[name] = joined(this->*values);
   state.integers["mismatches"] = mismatches_;
   state.integers["length_raised"] = length_raised_;
   state.integers["refusals_raised"] = refusals_raised_;
 }
 
 void HackingMonitor::load(const StateDict& state) {
-  for (const auto& [name, values] :
-       {std::pair{"proxy", &proxy_}, {"gold", &gold_}, {"kl", &kl_}, {"length", &length_},
-        {"refusals", &refusals_}})
-    *values = split(state.strings.at(name));
+  for (const auto& [name, values] : series()) this->*values = split(state.strings.at(name));
   mismatches_ = state.integers.at("mismatches");
   length_raised_ = state.integers.at("length_raised") != 0;
   refusals_raised_ = state.integers.at("refusals_raised") != 0;

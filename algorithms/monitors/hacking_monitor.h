@@ -1,13 +1,20 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "libpolicy/checkpoint/state_dict.h"
 #include "libpolicy/core/config.h"
+
+namespace re2 {
+class RE2;
+}
 
 namespace meed {
 
@@ -46,7 +53,10 @@ struct MonitorReport {
 /// correlation is 0, so a window of ten would tell only when everything gained is lost.
 class HackingMonitor {
  public:
-  explicit HackingMonitor(const MonitorSection& config) : config_(config) {}
+  explicit HackingMonitor(const MonitorSection& config);
+  ~HackingMonitor();
+  /// Whether the refusal pattern stands in a text.
+  bool is_refusal(std::string_view text) const;
   MonitorReport add(const MonitorPoint& point);
   void save(StateDict& state) const;
   void load(const StateDict& state);
@@ -55,7 +65,10 @@ class HackingMonitor {
   void check_mismatch(MonitorReport& report);
   void check_drift(const char* what, std::span<const double> values, bool& raised, double& drift,
                    MonitorReport& report) const;
+  /// The series that are kept from step to step, by name.
+  static std::span<const std::pair<const char*, std::vector<double> HackingMonitor::*>> series();
   MonitorSection config_;
+  std::unique_ptr<re2::RE2> refusal_;
   std::vector<double> proxy_, gold_, kl_, length_, refusals_;
   int64_t mismatches_ = 0;
   bool length_raised_ = false, refusals_raised_ = false;

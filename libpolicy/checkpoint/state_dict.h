@@ -24,4 +24,17 @@ struct StateDict {
   StateDict under(const std::string& prefix) const;
 };
 
+/// The state of a component with save(StateDict&) and load(const StateDict&), nested under `prefix`.
+template <typename Component>
+void save_under(StateDict& state, const std::string& prefix, const Component& component) {
+  StateDict inner;
+  component.save(inner);
+  state.add(prefix, inner);
+}
+/// A component that left nothing keeps what it has.
+template <typename Component>
+void load_under(const StateDict& state, const std::string& prefix, Component& component) {
+  if (const auto inner = state.under(prefix); !inner.empty()) component.load(inner);
+}
+
 }  // namespace meed

@@ -25,6 +25,9 @@ struct Content {
   bool empty() const { return conversational ? messages.empty() : text.empty(); }
 };
 
+/// For people and judges: the text, or "role: content" of each message with `between` in between.
+std::string as_text(const Content& content, const char* between);
+
 /// One row. Which members are filled depends on the dataset's type; the names are TRL's. Columns that are
 /// none of these stay readable in `extra` (strings as they are, everything else as JSON).
 struct Example {

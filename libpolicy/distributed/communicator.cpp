@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 
 #include "libpolicy/core/error.h"
 #include "libpolicy/distributed/backends.h"
@@ -109,6 +110,21 @@ std::unique_ptr<Communicator> Communicator::create(const LaunchEnv& env, at::Dev
     return create_nccl_communicator(env, device, timeout_s);
   if (backend == "gloo" || backend == "auto") return create_gloo_communicator(env, timeout_s);
   throw ConfigError("run.backend: unknown backend \"" + backend + "\"");
+}
+
+std::vector<at::Tensor> all_gather_ragged(Communicator& comm, const at::Tensor& tensor) {
+  const auto mine = tensor.detach().contiguous();
+  const std::string bytes(static_cast<const char*>(mine.const_data_ptr()), mine.nbytes());
+  auto sizes = mine.sizes().vec();
+  std::vector<at::Tensor> all;
+  for (const auto& theirs : comm.all_gather(bytes)) {
+    sizes[0] = 1;
+    const auto row = static_cast<int64_t>(mine.element_size()) * c10::multiply_integers(sizes);
+    sizes[0] = row > 0 ? static_cast<int64_t>(theirs.size()) / row : 0;
+    all.push_back(at::empty(sizes, mine.options()));
+    std::memcpy(all.back().mutable_data_ptr(), theirs.data(), theirs.size());
+  }
+  return all;
 }
 
 }  // namespace meed

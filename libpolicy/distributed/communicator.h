@@ -54,4 +54,8 @@ class Communicator {
   virtual std::unique_ptr<Communicator> split(int colour) = 0;
 };
 
+/// The tensor of each rank, by rank; sizes may differ in the first dimension, dtype and the other
+/// dimensions must agree. CPU, no gradient. A collective.
+std::vector<at::Tensor> all_gather_ragged(Communicator& comm, const at::Tensor& tensor);
+
 }  // namespace meed

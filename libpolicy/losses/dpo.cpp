@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <map>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/losses/pair_terms.h"
 
 namespace meed {
 namespace {
@@ -39,8 +39,7 @@ struct Pairs {
            rejected_score_B / in.rejected_lengths_B.clamp_min(1.0);
   }
   at::Tensor smoothed(const at::Tensor& scaled_B) const {
-    const double s = options.label_smoothing;
-    return -(1.0 - s) * at::log_sigmoid(scaled_B) - s * at::log_sigmoid(-scaled_B);
+    return smoothed_logistic_loss(scaled_B, options.label_smoothing);
   }
 };
 
@@ -163,16 +162,7 @@ LossOutput dpo_loss(const DpoInputs& in, const DpoOptions& options, const DpoTot
   }
   if (in.weights_B.defined()) losses_B = losses_B * in.weights_B.detach();
   LossOutput output{.loss = losses_B.sum() / totals.num_pairs, .metrics = {}};
-  const auto count = static_cast<double>(chosen_B.numel());
-  const auto note = [&](const char* key, const at::Tensor& values_B) {
-    output.metrics[key] = {values_B.detach().to(at::kDouble).sum().item<double>(), count};
-  };
-  note("rewards/chosen", pairs.beta_B * chosen_B);
-  note("rewards/rejected", pairs.beta_B * rejected_B);
-  note("rewards/accuracies", chosen_B > rejected_B);
-  note("rewards/margins", pairs.beta_B * (chosen_B - rejected_B));
-  note("logps/chosen", in.policy_chosen_B);
-  note("logps/rejected", in.policy_rejected_B);
+  note_pairs(output, pairs.beta_B, chosen_B, rejected_B, in.policy_chosen_B, in.policy_rejected_B);
   return output;
 }
 

@@ -212,15 +212,10 @@ at::Tensor policy_terms(const Terms& terms, const at::Tensor& log_ratio_M, const
   return clipped_surrogate(terms, ratio_M);
 }
 
-at::Tensor kl_estimate(const Terms& terms, const at::Tensor& ratio_M) {
+at::Tensor reference_kl(const Terms& terms, const at::Tensor& ratio_M) {
   const auto gap_M =
       (terms.in.ref_logprobs_M - terms.in.logprobs_M).clamp(-kMaxLogRatio, kMaxLogRatio);
-  const auto& estimator = terms.options.kl_estimator;
-  MEED_CHECK(estimator == "k1" || estimator == "k2" || estimator == "k3",
-             "unknown kl_estimator " + estimator);
-  const auto kl_M = estimator == "k1"   ? -gap_M
-                    : estimator == "k2" ? 0.5 * gap_M.square()
-                                        : gap_M.exp() - gap_M - 1.0;
+  const auto kl_M = kl_estimate(gap_M, terms.options.kl_estimator);
   return terms.options.use_bias_correction_kl ? kl_M * ratio_M : kl_M;
 }
 
@@ -276,7 +271,7 @@ LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
   if (in.importance_ratio_M.defined() && options.loss_type != "vespo")
     loss_M = loss_M * in.importance_ratio_M;
   if (options.beta != 0.0) {
-    const auto kl_M = kl_estimate(terms, ratio_M);
+    const auto kl_M = reference_kl(terms, ratio_M);
     loss_M = loss_M + options.beta * kl_M;
     output.metrics["kl"] = {(kl_M.detach() * in.mask_M).sum().item<double>(), terms.num_tokens()};
   }
@@ -291,6 +286,13 @@ LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
                                     std::max(1.0, count);
   }
   return output;
+}
+
+at::Tensor kl_estimate(const at::Tensor& log_ratio, const std::string& estimator) {
+  if (estimator == "k1") return -log_ratio;
+  if (estimator == "k2") return 0.5 * log_ratio.square();
+  MEED_CHECK(estimator == "k3", "unknown kl_estimator " + estimator);
+  return log_ratio.exp() - log_ratio - 1.0;
 }
 
 at::Tensor importance_sampling_correction(const at::Tensor& old_logprobs_M,

@@ -90,6 +90,11 @@ LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
                                 const PolicyGradientOptions& options,
                                 const PolicyGradientTotals& totals);
 
+/// Estimate of KL(policy || reference) from d = log reference - log policy of what the policy
+/// sampled: "k1" -d, "k2" d^2 / 2, "k3" exp(d) - d - 1 (Schulman 2020). Throws InternalError on
+/// another name.
+at::Tensor kl_estimate(const at::Tensor& log_ratio, const std::string& estimator);
+
 /// exp(old - sampling), float32 [M], made bounded: "token_truncate" within [floor, cap],
 /// "token_mask" 0 outside, "sequence_truncate" and "sequence_mask" the same for the product over a
 /// completion's tokens. NaN sampling log-probabilities count as no difference. TRL's

@@ -5,24 +5,10 @@
 #include <algorithm>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/losses/pair_terms.h"
 
 namespace meed {
 namespace {
-
-void note(LossOutput& output, const char* key, const at::Tensor& values_B) {
-  output.metrics[key] = {values_B.detach().to(at::kDouble).sum().item<double>(),
-                         static_cast<double>(values_B.numel())};
-}
-
-void note_pairs(LossOutput& output, double beta, const at::Tensor& chosen_B,
-                const at::Tensor& rejected_B, const ReferenceFreeInputs& in) {
-  note(output, "rewards/chosen", beta * chosen_B);
-  note(output, "rewards/rejected", beta * rejected_B);
-  note(output, "rewards/accuracies", chosen_B > rejected_B);
-  note(output, "rewards/margins", beta * (chosen_B - rejected_B));
-  note(output, "logps/chosen", in.chosen_B);
-  note(output, "logps/rejected", in.rejected_B);
-}
 
 /// The chosen's negative log-likelihood over the step's chosen tokens.
 at::Tensor nll_loss(const ReferenceFreeInputs& in, const DpoTotals& totals, LossOutput& output) {
@@ -45,15 +31,12 @@ LossOutput cpo_loss(const ReferenceFreeInputs& in, const CpoOptions& options,
   const auto rejected_B =
       by_length ? by_token(in.rejected_B, in.rejected_lengths_B) : in.rejected_B;
   const auto difference_B = chosen_B - rejected_B;
-  const double s = options.label_smoothing;
-  const auto sigmoid = [&](const at::Tensor& scaled_B) {
-    return -(1.0 - s) * at::log_sigmoid(scaled_B) - s * at::log_sigmoid(-scaled_B);
-  };
   at::Tensor losses_B;
   if (options.loss_type == "sigmoid") {
-    losses_B = sigmoid(options.beta * difference_B);
+    losses_B = smoothed_logistic_loss(options.beta * difference_B, options.label_smoothing);
   } else if (options.loss_type == "simpo") {
-    losses_B = sigmoid(options.beta * difference_B - options.simpo_gamma);
+    losses_B = smoothed_logistic_loss(options.beta * difference_B - options.simpo_gamma,
+                                      options.label_smoothing);
   } else if (options.loss_type == "hinge") {
     losses_B = at::relu(1.0 - options.beta * difference_B);
   } else {
@@ -63,7 +46,8 @@ LossOutput cpo_loss(const ReferenceFreeInputs& in, const CpoOptions& options,
   LossOutput output{.loss = losses_B.sum() / totals.num_pairs, .metrics = {}};
   const auto nll = nll_loss(in, totals, output);
   if (options.cpo_alpha != 0.0) output.loss = output.loss + options.cpo_alpha * nll;
-  note_pairs(output, options.beta, chosen_B, rejected_B, in);
+  note_pairs(output, at::scalar_tensor(options.beta, at::kDouble), chosen_B, rejected_B, in.chosen_B,
+             in.rejected_B);
   return output;
 }
 
@@ -80,9 +64,10 @@ LossOutput orpo_loss(const ReferenceFreeInputs& in, double beta, const DpoTotals
   const auto ratio_B = at::log_sigmoid(log_odds_B);
   LossOutput output;
   output.loss = nll_loss(in, totals, output) - beta * ratio_B.sum() / totals.num_pairs;
-  note_pairs(output, beta, chosen_B, rejected_B, in);
-  note(output, "log_odds_chosen", log_odds_B);
-  note(output, "log_odds_ratio", ratio_B);
+  note_pairs(output, at::scalar_tensor(beta, at::kDouble), chosen_B, rejected_B, in.chosen_B,
+             in.rejected_B);
+  note_mean(output, "log_odds_chosen", log_odds_B);
+  note_mean(output, "log_odds_ratio", ratio_B);
   return output;
 }
 
@@ -90,8 +75,8 @@ LossOutput logo_loss(const at::Tensor& chosen_B, const at::Tensor& rejected_BV, 
                      double gamma, double num_rows) {
   const auto margin_B = beta * (chosen_B - rejected_BV.mean(/*dim=*/1)) - gamma;
   LossOutput output{.loss = -at::log_sigmoid(margin_B).sum() / num_rows, .metrics = {}};
-  note(output, "rewards/margins", margin_B + gamma);
-  note(output, "rewards/accuracies", chosen_B > rejected_BV.amax(/*dim=*/1));
+  note_mean(output, "rewards/margins", margin_B + gamma);
+  note_mean(output, "rewards/accuracies", chosen_B > rejected_BV.amax(/*dim=*/1));
   return output;
 }
 
@@ -107,8 +92,8 @@ LossOutput kto_loss(const at::Tensor& policy_B, const at::Tensor& ref_B,
   LossOutput output{.loss = losses_B.sum() / num_rows, .metrics = {}};
   const auto side = [&](const char* reward, const char* logps, const at::Tensor& which_B) {
     if (!which_B.any().item<bool>()) return;
-    note(output, reward, beta * ratio_B.masked_select(which_B));
-    note(output, logps, policy_B.masked_select(which_B));
+    note_mean(output, reward, beta * ratio_B.masked_select(which_B));
+    note_mean(output, logps, policy_B.masked_select(which_B));
   };
   side("rewards/chosen", "logps/chosen", desirable_B);
   side("rewards/rejected", "logps/rejected", desirable_B.logical_not());

@@ -3,9 +3,15 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <string>
+
+#include "libpolicy/text/math_expression.h"
 
 namespace meed {
 namespace {
+
+/// What an answer stands after, the surest first.
+constexpr std::string_view kMarkers[] = {"####", "answer is", "Answer is", "answer:", "Answer:"};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -147,8 +153,7 @@ std::optional<double> parse_number(std::string_view text) { return take_number(t
 
 std::optional<double> extract_answer(std::string_view text) {
   if (const auto boxed = last_boxed(text)) return parse_number(*boxed);
-  if (const auto value = number_after(text, "####")) return value;
-  for (const auto marker : {"answer is", "Answer is", "answer:", "Answer:"})
+  for (const auto marker : kMarkers)
     if (const auto value = number_after(text, marker)) return value;
   return last_number(text);
 }
@@ -156,6 +161,55 @@ std::optional<double> extract_answer(std::string_view text) {
 bool same_number(double a, double b) {
   constexpr double kTolerance = 1e-6;
   return std::abs(a - b) <= kTolerance * std::max({1.0, std::abs(a), std::abs(b)});
+}
+
+std::optional<FoundAnswer> find_answer(std::string_view completion) {
+  const auto trimmed = [](std::string_view text) {
+    const auto first = text.find_first_not_of(" \t\r\n*:");
+    if (first == std::string_view::npos) return std::string_view();
+    return text.substr(first, text.find_last_not_of(" \t\r\n*") - first + 1);
+  };
+  if (const auto boxed = last_boxed(completion)) return FoundAnswer{std::string(*boxed), true};
+  if (const auto start = completion.rfind("<answer>"); start != std::string_view::npos) {
+    const auto inside = completion.substr(start + 8);
+    if (const auto end = inside.find("</answer>"); end != std::string_view::npos)
+      if (const auto text = trimmed(inside.substr(0, end)); !text.empty()) {
+        // "The answer is 5" within the block, or "#### 5".
+        if (text.size() > 40)
+          if (auto inner = find_answer(text)) return FoundAnswer{inner->text, true};
+        return FoundAnswer{std::string(text), true};
+      }
+  }
+  for (const auto marker : kMarkers) {
+    const auto at = completion.rfind(marker);
+    if (at == std::string_view::npos) continue;
+    auto line = completion.substr(at + marker.size());
+    line = trimmed(line.substr(0, line.find('\n', line.find_first_not_of(" \t\r\n*:"))));
+    // A sentence ends the answer; a point within a number does not.
+    if (const auto end = line.find(". "); end != std::string_view::npos) line = line.substr(0, end);
+    if (!line.empty()) return FoundAnswer{std::string(line), true};
+  }
+  const auto whole = trimmed(completion);
+  if (whole.empty()) return std::nullopt;
+  constexpr size_t kShortLine = 40;
+  if (whole.size() <= kShortLine && whole.find('\n') == std::string_view::npos &&
+      (MathExpression::parse(whole) || whole.find_first_of("0123456789") == std::string_view::npos))
+    return FoundAnswer{std::string(whole), false};
+  // The last number, with its sign, fraction and percent sign.
+  size_t end = whole.size();
+  while (end > 0 && !is_digit(whole[end - 1])) --end;
+  if (end == 0) return std::nullopt;
+  size_t begin = end;
+  const auto inner = [&](size_t i) {
+    return i > 0 && std::string_view(".,/").find(whole[i]) != std::string_view::npos &&
+           is_digit(whole[i - 1]);
+  };
+  while (begin > 0 && (is_digit(whole[begin - 1]) || (begin < end && inner(begin - 1)))) --begin;
+  if (begin > 0 && whole[begin - 1] == '-' &&
+      (begin == 1 || !std::isalnum(static_cast<unsigned char>(whole[begin - 2]))))
+    --begin;
+  if (end < whole.size() && whole[end] == '%') ++end;
+  return FoundAnswer{std::string(whole.substr(begin, end - begin)), false};
 }
 
 }  // namespace meed

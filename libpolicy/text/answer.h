@@ -19,4 +19,14 @@ std::optional<double> extract_answer(std::string_view text);
 /// Equal up to a relative 1e-6 (absolute near 0).
 bool same_number(double a, double b);
 
+/// Where a completion gives its answer.
+struct FoundAnswer {
+  std::string text;
+  bool marked = false;  ///< in \boxed{}, <answer>, after "####" or "answer is"; else a guess
+};
+/// The answer of a completion, in this order: the last \boxed{...}, the last <answer> block, what
+/// follows the last "####" or "answer is" / "answer:" on its line, a completion of one short line
+/// as it is, the last number. nullopt if there is none.
+std::optional<FoundAnswer> find_answer(std::string_view completion);
+
 }  // namespace meed

@@ -1,5 +1,6 @@
 #include "libpolicy/text/chat_template.h"
 
+#include <algorithm>
 #include <jinja/lexer.h>
 #include <jinja/parser.h>
 #include <jinja/runtime.h>
@@ -160,6 +161,15 @@ std::vector<int64_t> encode_prompt(const Tokenizer& tokenizer, const Content& pr
     return encode_messages(tokenizer, prompt.messages, /*add_generation_prompt=*/true,
                            prompt.tools);
   return tokenizer.encode(prompt.text, {.parse_special = false, .add_special_tokens = true});
+}
+
+void truncate_start(EncodedPair& pair, int64_t max_length) {
+  auto& [prompt, completion] = pair;
+  const auto excess = static_cast<int64_t>(prompt.size() + completion.size()) - max_length;
+  if (excess <= 0) return;
+  const auto from_prompt = std::min(excess, static_cast<int64_t>(prompt.size()));
+  prompt.erase(prompt.begin(), prompt.begin() + from_prompt);
+  completion.erase(completion.begin(), completion.begin() + (excess - from_prompt));
 }
 
 EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt,

@@ -49,6 +49,8 @@ std::vector<int64_t> encode_prompt(const Tokenizer& tokenizer, const Content& pr
 struct EncodedPair {
   std::vector<int64_t> prompt_ids, completion_ids;
 };
+/// Cuts the start of a pair that is longer than `max_length` tokens, the prompt's first.
+void truncate_start(EncodedPair& pair, int64_t max_length);
 /// `add_eos`: append EOS to a plain-text completion that does not end with it (TRL's sft and dpo).
 EncodedPair encode_pair(const Tokenizer& tokenizer, const Content& prompt, const Content& completion, bool add_eos = true);
 

@@ -9,7 +9,7 @@
 #include <numbers>
 #include <set>
 
-#include "libpolicy/core/strings.h"
+#include "libpolicy/text/text_pattern.h"
 
 namespace meed {
 
@@ -67,39 +67,6 @@ const Unit* find_unit(std::string_view name) {
   for (const auto& unit : kUnits)
     if (name == unit.name) return &unit;
   return nullptr;
-}
-
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
-    text.replace(at, from.size(), to);
-}
-
-/// Layout commands and ornaments gone, signs in ASCII.
-std::string tidy(std::string_view raw) {
-  std::string text(raw);
-  static constexpr std::pair<std::string_view, std::string_view> kReplacements[] = {
-      {"\\left", ""},      {"\\right", ""},    {"\\!", ""},
-      {"\\,", " "},        {"\\;", " "},       {"\\:", " "},
-      {"\\ ", " "},        {"~", " "},         {"\\quad", " "},
-      {"\\displaystyle", ""}, {"\\dfrac", "\\frac"}, {"\\tfrac", "\\frac"},
-      {"\\cfrac", "\\frac"}, {"{,}", ","},     {"\\%", "%"},
-      {"\\$", "$"},        {"\\(", " "},       {"\\)", " "},
-      {"\\[", " "},        {"\\]", " "},       {"^{\\circ}", "\\degree"},
-      {"^\\circ", "\\degree"}, {"\xC2\xB0", "\\degree"}, {"\xE2\x88\x92", "-"},
-      {"\xC3\x97", "*"},   {"\xC2\xB7", "*"},  {"\xC3\xB7", "/"},
-      {"\xCF\x80", "\\pi "}, {"\xE2\x88\x9A", "\\sqrt"}, {"\xC2\xBD", "(1/2)"},
-      {"\xC2\xBC", "(1/4)"}, {"\xC2\xBE", "(3/4)"}, {"\xC2\xB2", "^2"},
-      {"\xC2\xB3", "^3"},  {"\xE2\x88\x9E", "\\infty"}, {"\xC2\xB1", "\\pm"},
-      {"\\lbrace", "\\{"}, {"\\rbrace", "\\}"}, {"**", "^"},
-      {"\xE2\x82\xAC", ""}, {"\xC2\xA3", ""},
-  };
-  for (const auto& [from, to] : kReplacements) replace_all(text, from, to);
-  text.erase(std::remove(text.begin(), text.end(), '$'), text.end());
-  while (!text.empty() && (std::isspace(static_cast<unsigned char>(text.back())) ||
-                           text.back() == '.' || text.back() == ';' || text.back() == ','))
-    text.pop_back();
-  const auto first = text.find_first_not_of(" \t\r\n");
-  return first == std::string::npos ? "" : text.substr(first);
 }
 
 Complex factorial(Complex n) {
@@ -571,71 +538,38 @@ std::pair<const Unit*, int> take_unit(std::string_view& piece) {
   return {unit, exponent};
 }
 
-bool close(Complex a, Complex b, double tolerance) {
-  return std::abs(a - b) <= tolerance * std::max({1.0, std::abs(a), std::abs(b)});
-}
-
-/// Letters and digits in lower case, other bytes above ASCII as they are: loose text.
-std::string loose(std::string_view text) {
-  std::string key, plain(text);
-  for (const std::string_view command :
-       {"\\text", "\\mathrm", "\\textbf", "\\mathbf", "\\left", "\\right", "\\mbox"})
-    replace_all(plain, command, "");
-  for (const char c : plain) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte)) key += static_cast<char>(std::tolower(byte));
-    if (byte >= 0x80) key += c;
-    if ((c == '-' || c == '<' || c == '>' || c == '=' || c == '/' || c == '+') && key != "") key += c;
-  }
-  while (!key.empty() && std::string_view("-+=/").find(key.back()) != std::string_view::npos)
-    key.pop_back();
-  return key;
-}
-
-std::optional<char> choice_of(std::string_view text) {
-  const auto key = loose(text);
-  return key.size() == 1 && key[0] >= 'a' && key[0] <= 'z' && text.size() <= 24
-             ? std::optional<char>(key[0])
-             : std::nullopt;
-}
-
-bool equal_values(const MathExpression& a, const MathExpression& b, double scale_a, double scale_b,
-                  double tolerance) {
-  const auto both = a.variables() + b.variables();
-  const int points = both.empty() ? 1 : 5;
-  int compared = 0;
-  for (int point = 0; point < points; ++point) {
-    MathExpression::Assignment assignment;
-    for (const char name : both)
-      assignment[name] = 0.6 + 0.37 * std::fmod(static_cast<double>(name) * 0.754877666 +
-                                                    static_cast<double>(point) * 0.569840291,
-                                                1.0) * 4.0;
-    auto va = a.values(assignment), vb = b.values(assignment);
-    if (va.size() != vb.size()) return false;
-    const auto finite = [](const std::vector<Complex>& values) {
-      return std::all_of(values.begin(), values.end(), [](Complex v) {
-        return std::isfinite(v.real()) && std::isfinite(v.imag());
-      });
-    };
-    if (!finite(va) || !finite(vb)) continue;
-    const bool ordered = !a.brackets().empty() && a.brackets() != "{}";
-    std::vector<bool> used(vb.size(), false);
-    for (size_t i = 0; i < va.size(); ++i) {
-      bool found = false;
-      for (size_t j = ordered ? i : 0; j < (ordered ? i + 1 : vb.size()) && !found; ++j)
-        if (!used[j] && close(va[i] * scale_a, vb[j] * scale_b, tolerance)) used[j] = found = true;
-      if (!found) return false;
-    }
-    ++compared;
-  }
-  return compared * 2 > points;
-}
-
 }  // namespace
+
+std::string tidy_math(std::string_view raw) {
+  std::string text(raw);
+  static constexpr std::pair<std::string_view, std::string_view> kReplacements[] = {
+      {"\\left", ""},      {"\\right", ""},    {"\\!", ""},
+      {"\\,", " "},        {"\\;", " "},       {"\\:", " "},
+      {"\\ ", " "},        {"~", " "},         {"\\quad", " "},
+      {"\\displaystyle", ""}, {"\\dfrac", "\\frac"}, {"\\tfrac", "\\frac"},
+      {"\\cfrac", "\\frac"}, {"{,}", ","},     {"\\%", "%"},
+      {"\\$", "$"},        {"\\(", " "},       {"\\)", " "},
+      {"\\[", " "},        {"\\]", " "},       {"^{\\circ}", "\\degree"},
+      {"^\\circ", "\\degree"}, {"\xC2\xB0", "\\degree"}, {"\xE2\x88\x92", "-"},
+      {"\xC3\x97", "*"},   {"\xC2\xB7", "*"},  {"\xC3\xB7", "/"},
+      {"\xCF\x80", "\\pi "}, {"\xE2\x88\x9A", "\\sqrt"}, {"\xC2\xBD", "(1/2)"},
+      {"\xC2\xBC", "(1/4)"}, {"\xC2\xBE", "(3/4)"}, {"\xC2\xB2", "^2"},
+      {"\xC2\xB3", "^3"},  {"\xE2\x88\x9E", "\\infty"}, {"\xC2\xB1", "\\pm"},
+      {"\\lbrace", "\\{"}, {"\\rbrace", "\\}"}, {"**", "^"},
+      {"\xE2\x82\xAC", ""}, {"\xC2\xA3", ""},
+  };
+  for (const auto& [from, to] : kReplacements) TextPattern(std::string(from)).replace_all(text, to);
+  text.erase(std::remove(text.begin(), text.end(), '$'), text.end());
+  while (!text.empty() && (std::isspace(static_cast<unsigned char>(text.back())) ||
+                           text.back() == '.' || text.back() == ';' || text.back() == ','))
+    text.pop_back();
+  const auto first = text.find_first_not_of(" \t\r\n");
+  return first == std::string::npos ? "" : text.substr(first);
+}
 
 std::optional<MathExpression> MathExpression::parse(std::string_view raw) {
   if (raw.size() > kMaxBytes) return std::nullopt;
-  const std::string text = tidy(raw);
+  const std::string text = tidy_math(raw);
   std::string_view rest = without_left_side(text);
   while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
   if (rest.empty()) return std::nullopt;
@@ -696,91 +630,6 @@ std::vector<Complex> MathExpression::values(const Assignment& variables) const {
   std::vector<Complex> values;
   for (const auto& part : parts_) values.push_back(evaluate(*part, variables));
   return values;
-}
-
-AnswerVerdict compare_answers(std::string_view given, std::string_view gold, double tolerance) {
-  const auto key_given = loose(given), key_gold = loose(gold);
-  if (key_given.empty() || key_gold.empty()) {
-    const bool same = tidy(given) == tidy(gold) && !tidy(gold).empty();
-    return {same, same ? 1.0 : 0.0};
-  }
-  if (const auto right = choice_of(gold))
-    if (const auto chosen = choice_of(given)) return {*chosen == *right, 1.0};
-  const auto a = MathExpression::parse(given), b = MathExpression::parse(gold);
-  if (a && b) {
-    if (!a->unit().empty() && !b->unit().empty() && a->unit() != b->unit()) return {false, 1.0};
-    const bool units = !a->unit().empty() && !b->unit().empty();
-    const double scale_a = units ? a->unit_factor() : 1.0, scale_b = units ? b->unit_factor() : 1.0;
-    const bool interval = a->brackets() == b->brackets() ||
-                          (a->brackets().empty() || b->brackets().empty());
-    if (!interval) return {false, 1.0};
-    bool equal = equal_values(*a, *b, scale_a, scale_b, tolerance);
-    if (!equal && a->percent() != b->percent())
-      equal = equal_values(*a, *b, a->percent() ? 0.01 : 1.0, b->percent() ? 0.01 : 1.0, tolerance);
-    return {equal, 1.0};
-  }
-  if (key_given == key_gold) return {true, 1.0};
-  // A word within a longer answer, "Paris, France" for "Paris": equal in part, and said so.
-  if (!b && key_gold.size() >= 3 && key_given.size() <= 4 * key_gold.size() &&
-      key_given.find(key_gold) != std::string::npos)
-    return {true, 0.5};
-  return {false, b && !a ? 0.0 : 0.5};
-}
-
-std::optional<FoundAnswer> find_answer(std::string_view completion) {
-  const auto trimmed = [](std::string_view text) {
-    const auto first = text.find_first_not_of(" \t\r\n*:");
-    if (first == std::string_view::npos) return std::string_view();
-    return text.substr(first, text.find_last_not_of(" \t\r\n*") - first + 1);
-  };
-  if (const auto start = completion.rfind("\\boxed{"); start != std::string_view::npos) {
-    int depth = 1;
-    for (size_t i = start + 7; i < completion.size(); ++i) {
-      if (completion[i] == '{') ++depth;
-      if (completion[i] == '}' && --depth == 0)
-        return FoundAnswer{std::string(completion.substr(start + 7, i - start - 7)), true};
-    }
-  }
-  if (const auto start = completion.rfind("<answer>"); start != std::string_view::npos) {
-    const auto inside = completion.substr(start + 8);
-    if (const auto end = inside.find("</answer>"); end != std::string_view::npos)
-      if (const auto text = trimmed(inside.substr(0, end)); !text.empty()) {
-        // "The answer is 5" within the block, or "#### 5".
-        if (text.size() > 40)
-          if (auto inner = find_answer(text)) return FoundAnswer{inner->text, true};
-        return FoundAnswer{std::string(text), true};
-      }
-  }
-  for (const std::string_view marker : {"####", "answer is", "Answer is", "answer:", "Answer:"}) {
-    const auto at = completion.rfind(marker);
-    if (at == std::string_view::npos) continue;
-    auto line = completion.substr(at + marker.size());
-    line = trimmed(line.substr(0, line.find('\n', line.find_first_not_of(" \t\r\n*:"))));
-    // A sentence ends the answer; a point within a number does not.
-    if (const auto end = line.find(". "); end != std::string_view::npos) line = line.substr(0, end);
-    if (!line.empty()) return FoundAnswer{std::string(line), true};
-  }
-  const auto whole = trimmed(completion);
-  if (whole.empty()) return std::nullopt;
-  constexpr size_t kShortLine = 40;
-  if (whole.size() <= kShortLine && whole.find('\n') == std::string_view::npos &&
-      (MathExpression::parse(whole) || whole.find_first_of("0123456789") == std::string_view::npos))
-    return FoundAnswer{std::string(whole), false};
-  // The last number, with its sign, fraction and percent sign.
-  size_t end = whole.size();
-  while (end > 0 && !is_digit(whole[end - 1])) --end;
-  if (end == 0) return std::nullopt;
-  size_t begin = end;
-  const auto inner = [&](size_t i) {
-    return i > 0 && std::string_view(".,/").find(whole[i]) != std::string_view::npos &&
-           is_digit(whole[i - 1]);
-  };
-  while (begin > 0 && (is_digit(whole[begin - 1]) || (begin < end && inner(begin - 1)))) --begin;
-  if (begin > 0 && whole[begin - 1] == '-' &&
-      (begin == 1 || !std::isalnum(static_cast<unsigned char>(whole[begin - 2]))))
-    --begin;
-  if (end < whole.size() && whole[end] == '%') ++end;
-  return FoundAnswer{std::string(whole.substr(begin, end - begin)), false};
 }
 
 }  // namespace meed

@@ -40,29 +40,7 @@ class MathExpression {
   bool percent_ = false;
 };
 
-/// How two answers compare.
-struct AnswerVerdict {
-  bool equal = false;
-  /// 1: both were read as expressions, or are the same word or choice; 0.5: compared as loose text;
-  /// 0: there was nothing to compare.
-  double confidence = 0.0;
-};
-
-/// Whether `given` means the same as `gold`. Numbers within a relative `tolerance` (absolute near
-/// 0); expressions in variables at five points; sets in any order; "50%" equals "50" and "0.5";
-/// units of one dimension are converted, a missing unit is forgiven, different dimensions differ;
-/// choices "(C)", "C." and "c" agree; other text by its letters and digits.
-AnswerVerdict compare_answers(std::string_view given, std::string_view gold,
-                              double tolerance = 1e-6);
-
-/// Where a completion gives its answer.
-struct FoundAnswer {
-  std::string text;
-  bool marked = false;  ///< in \boxed{}, <answer>, after "####" or "answer is"; else a guess
-};
-/// The answer of a completion, in this order: the last \boxed{...}, the last <answer> block, what
-/// follows the last "####" or "answer is" / "answer:" on its line, a completion of one short line
-/// as it is, the last number. nullopt if there is none.
-std::optional<FoundAnswer> find_answer(std::string_view completion);
+/// An expression without layout commands and ornaments, signs in ASCII.
+std::string tidy_math(std::string_view text);
 
 }  // namespace meed

@@ -109,16 +109,12 @@ class Ensemble final : public RewardFunction {
     return scores;
   }
   void save(StateDict& state) const override {
-    for (size_t m = 0; m < members_.size(); ++m) {
-      StateDict inner;
-      members_[m]->save(inner);
-      state.add(std::to_string(m), inner);
-    }
+    for (size_t m = 0; m < members_.size(); ++m)
+      save_under(state, std::to_string(m), *members_[m]);
   }
   void load(const StateDict& state) override {
     for (size_t m = 0; m < members_.size(); ++m)
-      if (const auto inner = state.under(std::to_string(m)); !inner.empty())
-        members_[m]->load(inner);
+      load_under(state, std::to_string(m), *members_[m]);
   }
 
  private:

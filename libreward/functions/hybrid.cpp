@@ -53,15 +53,12 @@ class Hybrid final : public RewardFunction {
     return scores;
   }
   void save(StateDict& state) const override {
-    for (const auto& [name, function] : {std::pair{"rule", &rule_}, {"model", &model_}}) {
-      StateDict inner;
-      (*function)->save(inner);
-      state.add(name, inner);
-    }
+    save_under(state, "rule", *rule_);
+    save_under(state, "model", *model_);
   }
   void load(const StateDict& state) override {
-    rule_->load(state.under("rule"));
-    model_->load(state.under("model"));
+    load_under(state, "rule", *rule_);
+    load_under(state, "model", *model_);
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "libpolicy/core/error.h"
-#include "libpolicy/text/math_expression.h"
+#include "libpolicy/text/answer.h"
+#include "libpolicy/text/answer_comparison.h"
 #include "libreward/functions/columns.h"
 #include "libreward/reward_function.h"
 

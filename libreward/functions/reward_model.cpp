@@ -1,8 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <algorithm>
-
 #include "libpolicy/core/error.h"
 #include "libpolicy/text/chat_template.h"
 #include "libpolicy/text/tokenizer.h"
@@ -65,14 +63,9 @@ class RewardModelFunction final : public RewardFunction {
     else
       content.text = completion.text;
     auto pair = encode_pair(*tokenizer_, example.prompt, content);
-    auto& [prompt, text] = texts_.emplace_back(std::move(pair.prompt_ids),
-                                               std::move(pair.completion_ids));
-    // The start of what is too long goes, the prompt's first.
-    const auto excess = static_cast<int64_t>(prompt.size() + text.size()) - config_.max_length;
-    const auto from_prompt = std::clamp<int64_t>(excess, 0, static_cast<int64_t>(prompt.size()));
-    prompt.erase(prompt.begin(), prompt.begin() + from_prompt);
-    if (excess > from_prompt) text.erase(text.begin(), text.begin() + (excess - from_prompt));
-    num_tokens_ += static_cast<int64_t>(prompt.size() + text.size());
+    truncate_start(pair, config_.max_length);
+    num_tokens_ += static_cast<int64_t>(pair.prompt_ids.size() + pair.completion_ids.size());
+    texts_.push_back(std::move(pair));
   }
 
   void flush() {
@@ -90,7 +83,7 @@ class RewardModelFunction final : public RewardFunction {
   Config config_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<RewardModel> model_;
-  std::vector<std::pair<std::vector<int64_t>, std::vector<int64_t>>> texts_;
+  std::vector<EncodedPair> texts_;
   int64_t num_tokens_ = 0;
   std::vector<Score*> pending_;
 };

@@ -6,21 +6,13 @@
 namespace meed {
 namespace {
 
-std::string shown(const Content& content) {
-  if (!content.conversational) return content.text;
-  std::string text;
-  for (const auto& message : content.messages)
-    text += (text.empty() ? "" : "\n") + message.role + ": " + message.content;
-  return text;
-}
-
 /// The template with its places filled; text that is filled in is not looked at again.
 std::string filled(const std::string& pattern, const JudgeQuery& query) {
   std::string text;
   for (size_t at = 0; at < pattern.size();) {
     const std::string_view rest = std::string_view(pattern).substr(at);
     if (rest.starts_with("{prompt}")) {
-      text += shown(query.example->prompt);
+      text += as_text(query.example->prompt, "\n");
       at += 8;
     } else if (rest.starts_with("{first}")) {
       text += query.first;

@@ -4,7 +4,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "libpolicy/core/error.h"
 #include "libpolicy/distributed/communicator.h"
@@ -19,17 +18,10 @@ at::Tensor unit_rows(const at::Tensor& rows_BD) {
 /// Rows of the other ranks below this rank's own, which keep their gradient.
 at::Tensor with_other_ranks(const at::Tensor& rows_BD, Communicator* comm) {
   if (comm == nullptr || comm->size() == 1) return rows_BD;
-  const auto mine = rows_BD.detach().to(at::kDouble).contiguous();
-  const std::string bytes(static_cast<const char*>(mine.const_data_ptr()), mine.nbytes());
   std::vector<at::Tensor> all{rows_BD};
-  const auto parts = comm->all_gather(bytes);
-  for (size_t rank = 0; rank < parts.size(); ++rank) {
-    if (static_cast<int>(rank) == comm->rank()) continue;
-    const auto count = static_cast<int64_t>(parts[rank].size() / sizeof(double));
-    auto theirs = at::empty({count}, at::kDouble);
-    std::memcpy(theirs.mutable_data_ptr(), parts[rank].data(), parts[rank].size());
-    all.push_back(theirs.view({-1, rows_BD.size(1)}).to(rows_BD.scalar_type()));
-  }
+  const auto parts = all_gather_ragged(*comm, rows_BD);
+  for (size_t rank = 0; rank < parts.size(); ++rank)
+    if (static_cast<int>(rank) != comm->rank()) all.push_back(parts[rank]);
   return at::cat(all);
 }
 

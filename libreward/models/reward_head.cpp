@@ -27,13 +27,19 @@ at::Tensor random_weights(at::IntArrayRef shape, double std, uint64_t seed) {
   return weights;
 }
 
+HeadOutput every(const HeadOutput& outputs, int64_t first, int64_t step) {
+  const auto part = [&](const at::Tensor& values) {
+    return values.defined() ? values.slice(0, first, std::nullopt, step) : values;
+  };
+  return {part(outputs.rewards_B), part(outputs.outputs_BK), part(outputs.log_gates_BK),
+          part(outputs.blocks_Bk)};
+}
+
 at::Tensor RewardHead::preference(const HeadOutput& first, const HeadOutput& second) const {
   return first.rewards_B - second.rewards_B;
 }
 
 namespace {
-
-constexpr double kHeadStd = 0.02;  // transformers' initializer_range
 
 /// y = x W^T (+ b) with the parameters' values in the features' dtype.
 at::Tensor linear(const at::Tensor& x, const ParameterStore& parameters, const std::string& name) {

@@ -23,6 +23,9 @@ struct HeadOutput {
   at::Tensor blocks_Bk;     ///< prompt-scaled embeddings: weights of the blocks; undefined otherwise
 };
 
+/// The outputs of every `step`-th text from `first` on: one side of rows that stand together.
+HeadOutput every(const HeadOutput& outputs, int64_t first, int64_t step);
+
 /// What stands on a backbone in place of the language-model head. Callable on any features.
 class RewardHead {
  public:
@@ -41,6 +44,8 @@ class RewardHead {
 /// linear, mlp, attributes, mixture, preference_embedding.
 Registry<RewardHead>& reward_heads();
 
+/// Deviation of a head's first weights: transformers' initializer_range.
+constexpr double kHeadStd = 0.02;
 /// float32 of this shape, normal with deviation `std`.
 at::Tensor random_weights(at::IntArrayRef shape, double std, uint64_t seed);
 

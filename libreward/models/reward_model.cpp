@@ -9,7 +9,7 @@
 #include "libpolicy/core/files.h"
 #include "libpolicy/core/metrics.h"
 #include "libpolicy/distributed/communicator.h"
-#include "libpolicy/models/save_model.h"
+#include "libreward/models/sequence_classifier.h"
 
 namespace meed {
 namespace {
@@ -132,13 +132,9 @@ HeadOutput RewardModel::forward(std::span<const Row> rows) {
 
 void RewardModel::save(const std::filesystem::path& folder, const Tokenizer* tokenizer,
                        at::ScalarType dtype) const {
-  ModelConfig config = backbone_->config();
-  config.num_labels =
+  const int64_t num_labels =
       parameters_.has("score.weight") ? parameters_.at("score.weight").size(0) : 1;
-  // transformers finds the last token of a padded row by its padding token.
-  if (!config.pad_token_id && !config.eos_token_ids.empty())
-    config.pad_token_id = config.eos_token_ids[0];
-  save_parameters(folder, config, parameters_, tokenizer, dtype);
+  save_classifier(folder, backbone_->config(), num_labels, parameters_, tokenizer, dtype);
   if (plain_) return;
   const nlohmann::ordered_json json = {{"head", head_yaml_}, {"pooling", pooling_}};
   write_file_atomic(folder / "meed.json", json.dump(2) + "\n");

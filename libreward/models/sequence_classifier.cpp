@@ -3,31 +3,12 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <cmath>
-#include <numbers>
-
 #include "libpolicy/checkpoint/model_files.h"
 #include "libpolicy/core/error.h"
-#include "libpolicy/core/random.h"
 #include "libpolicy/models/save_model.h"
+#include "libreward/models/reward_head.h"
 
 namespace meed {
-namespace {
-
-constexpr double kHeadStd = 0.02;  // transformers' initializer_range
-
-at::Tensor fresh_head(int64_t num_labels, int64_t hidden_size, uint64_t seed) {
-  at::Tensor head = at::empty({num_labels, hidden_size}, at::kFloat);
-  RandomStream random(mix_seed({seed, 0x73636f7265}));
-  auto* data = head.data_ptr<float>();
-  for (int64_t i = 0; i < head.numel(); ++i) {  // Box and Muller
-    const double radius = std::sqrt(-2.0 * std::log(1.0 - random.next()));
-    data[i] = static_cast<float>(kHeadStd * radius * std::cos(2.0 * std::numbers::pi * random.next()));
-  }
-  return head;
-}
-
-}  // namespace
 
 std::unique_ptr<SequenceClassifier> SequenceClassifier::load(const std::filesystem::path& path, const LoadOptions& options, int64_t num_labels, uint64_t seed) {
   const auto files = ModelFiles::open(path);
@@ -40,7 +21,7 @@ std::unique_ptr<SequenceClassifier> SequenceClassifier::load(const std::filesyst
     if (model->score_.dim() != 2 || model->score_.size(0) != num_labels || model->score_.size(1) != hidden)
       throw DataError(files->where() + "score.weight: expected [" + std::to_string(num_labels) + ", " + std::to_string(hidden) + "], the file has " + c10::str(model->score_.sizes()));
   } else if (options.trainable) {
-    model->score_ = fresh_head(num_labels, hidden, seed);
+    model->score_ = random_weights({num_labels, hidden}, kHeadStd, seed);
   } else {
     throw DataError(files->where() + "has no score.weight: not a reward model; train one with algorithm.type: reward_modelling");
   }
@@ -58,11 +39,14 @@ at::Tensor SequenceClassifier::forward(const PackedBatch& batch, const at::Tenso
 }
 
 void SequenceClassifier::save(const std::filesystem::path& folder, const Tokenizer* tokenizer, at::ScalarType dtype) const {
-  ModelConfig config = backbone_->config();
-  config.num_labels = num_labels_;
+  save_classifier(folder, backbone_->config(), num_labels_, parameters_, tokenizer, dtype);
+}
+
+void save_classifier(const std::filesystem::path& folder, ModelConfig config, int64_t num_labels, const ParameterStore& parameters, const Tokenizer* tokenizer, at::ScalarType dtype) {
+  config.num_labels = num_labels;
   // transformers finds the last token of a padded row by its padding token.
   if (!config.pad_token_id && !config.eos_token_ids.empty()) config.pad_token_id = config.eos_token_ids[0];
-  save_parameters(folder, config, parameters_, tokenizer, dtype);
+  save_parameters(folder, config, parameters, tokenizer, dtype);
 }
 
 }  // namespace meed

@@ -35,4 +35,7 @@ class SequenceClassifier {
   int64_t num_labels_ = 1;
 };
 
+/// Writes a backbone with a head on it as a ...ForSequenceClassification of `num_labels` labels. Throws DataError.
+void save_classifier(const std::filesystem::path& folder, ModelConfig config, int64_t num_labels, const ParameterStore& parameters, const Tokenizer* tokenizer, at::ScalarType dtype);
+
 }  // namespace meed

@@ -4,6 +4,9 @@
 
 #include <random>
 
+#include "libpolicy/text/answer.h"
+#include "libpolicy/text/answer_comparison.h"
+
 namespace meed {
 namespace {
 
