@@ -77,7 +77,8 @@ at::Tensor completion_advantages(const std::string& estimator, const at::Tensor&
     return at::where(groups.known, groups.rewards - baseline_P1, groups.zero).to(at::kFloat);
   }
   if (estimator == "gpg") {
-    const auto differs_P1 = (groups.std_P1() > 0).to(at::kDouble);
+    const auto differs_P1 =
+        (groups.std_P1() > kMeanRounding * groups.mean_P1.abs().clamp_min(1.0)).to(at::kDouble);
     at::Tensor counts = at::stack({groups.count_P1.sum(), (groups.count_P1 * differs_P1).sum()});
     comm.all_reduce(counts, ReduceOp::kSum);
     const double factor = counts[0].item<double>() / std::max(1.0, counts[1].item<double>());

@@ -44,7 +44,8 @@ at::Tensor whitened(const at::Tensor& values_M, const at::Tensor& mask_M, Commun
   const auto counts_M = (mask_M > 0) & values_M.isfinite();
   const auto moments =
       global_moments(values_M.masked_select(counts_M), comm, /*unbiased=*/false);
-  auto result_M = (values_M.to(at::kDouble) - moments.mean) / (moments.std > 0 ? moments.std : 1.0);
+  auto result_M = values_M.to(at::kDouble) - moments.mean;
+  result_M = moments.varies() ? result_M / moments.std : at::zeros_like(result_M);
   if (max_abs > 0.0) result_M = result_M.masked_fill(result_M.abs() > max_abs, 0.0);
   if (!shift_mean) result_M = result_M + moments.mean;
   return at::where(counts_M, result_M, at::zeros({}, at::kDouble)).to(values_M.scalar_type());

@@ -68,7 +68,7 @@ class Normalize final : public RewardTransform {
   void shift(at::Tensor values, const Moments& moments) const {
     if (config_.centre) values.sub_(moments.mean);
     // Equal rewards say nothing: the quotient by epsilon alone would be rounding error.
-    if (config_.scale) values.div_(moments.std > 0 ? moments.std + config_.epsilon : 1.0);
+    if (config_.scale) values.div_(moments.varies() ? moments.std + config_.epsilon : 1.0);
     if (!config_.max_abs) return;
     const double limit = *config_.max_abs;
     if (config_.beyond == "clamp")

@@ -53,6 +53,24 @@ TEST(Whitened, TheThreeSigmaFilterHasTheWorkedValues) {
   EXPECT_EQ(whitened(values, at::ones({256}), *kComm)[1].item<double>(), 0.0);
 }
 
+TEST(Whitened, EqualValuesSayNothing) {
+  // A mean of 0.1s is not 0.1 to the last bit; the rounding must not be blown up to +-1.
+  for (const int64_t count : {3, 6, 7, 9, 100})
+    for (const double value : {0.1, 0.7, -1e6 / 3}) {
+      const auto result =
+          whitened(at::full({count}, value, at::kDouble), at::ones({count}), *kComm);
+      EXPECT_EQ(result.abs().max().item<double>(), 0.0) << count << " times " << value;
+    }
+}
+
+TEST(CompletionAdvantages, GpgDoesNotCountGroupsOfEqualRewards) {
+  const auto rewards =
+      at::tensor({0.1, 0.1, 0.1, 1.0, 0.0, 0.0}, at::kDouble).view({2, 3});
+  const auto got =
+      numbers(completion_advantages("gpg", rewards, at::ones({2, 3}), "group", *kComm));
+  EXPECT_NEAR(got[3], 2.0 * 2.0 / 3.0, 1e-6);  // one group of two differs
+}
+
 TEST(ValueLoss, TakesTheWorseOfPlainAndClipped) {
   const auto values = at::tensor({1.0f, 0.0f}).requires_grad_();
   const auto output = value_loss(values, at::tensor({0.0f, 0.0f}), at::tensor({1.0f, 1.0f}),
