@@ -224,7 +224,10 @@ void provide_from_scratch(Recipe& recipe, const fs::path& folder, Communicator& 
   recipe.model.path = folder.string();
 }
 
-int run_with_warm_start(Recipe recipe, Communicator& comm, const TrainOptions& options) {
+}  // namespace
+
+int run_recipe(const Recipe& asked, Communicator& comm, const TrainOptions& options) {
+  Recipe recipe = asked;
   const fs::path scratch = fs::path(recipe.run.output_dir) / "from_scratch";
   if (recipe.warm_start) {
     Recipe warm = *recipe.warm_start;
@@ -246,15 +249,18 @@ int run_with_warm_start(Recipe recipe, Communicator& comm, const TrainOptions& o
   return run_one(recipe, comm, options);
 }
 
-}  // namespace
-
 int run_recipe(const Recipe& recipe, const TrainOptions& options) {
+  return with_processes(recipe.run,
+                        [&](Communicator& comm) { return run_recipe(recipe, comm, options); });
+}
+
+int with_processes(const RunSection& section, const std::function<int(Communicator&)>& work) {
   const auto env = LaunchEnv::from_environment();
   set_log_rank(env.rank, env.world_size);
   catch_signals();
-  const auto comm = Communicator::create(env, at::kCPU, recipe.run.backend, recipe.run.ddp_timeout);
+  const auto comm = Communicator::create(env, at::kCPU, section.backend, section.ddp_timeout);
   try {
-    return run_with_warm_start(recipe, *comm, options);
+    return work(*comm);
   } catch (const std::exception& e) {
     comm->abort(e.what());
     throw;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs PPO, GRPO, REINFORCE++ and StableReinforce for 300 steps each on a tiny model, several seeds, and writes
-# docs/results/policy-optimisation.md from their metrics. The model of each seed is warm-started once.
+# docs/results/tiny-policy.md from their metrics. The model of each seed is warm-started once.
 #   scripts/results_tiny_policy.sh [seed ...]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -30,7 +30,7 @@ for seed in "${seeds[@]}"; do
       run.seed="$seed" run.output_dir="$out" rollout.num_generations=8
   done
 done
-python3 - "${seeds[@]}" > docs/results/policy-optimisation.md <<'PY'
+python3 - "${seeds[@]}" > docs/results/tiny-policy.md <<'PY'
 import json, statistics, sys
 seeds = sys.argv[1:]
 print("# Policy optimisation on a tiny model\n")
@@ -60,4 +60,4 @@ print("\nStableReinforce equals REINFORCE++ here to the last digit: no standardi
 print("nothing to do. A first try with 64 completions a generation and a learning rate of 3e-4 raised the sampled reward of GRPO and PPO (0.25 to 0.37)")
 print("while greedy accuracy fell (seed 0: 0.595 to 0.410 and 0.505); the larger batch and smaller rate were chosen after that.")
 PY
-say "written: docs/results/policy-optimisation.md"
+say "written: docs/results/tiny-policy.md"

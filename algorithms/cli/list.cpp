@@ -7,6 +7,7 @@
 #include "algorithms/cli/registries.h"
 #include "algorithms/evaluation.h"
 #include "algorithms/recipe.h"
+#include "algorithms/study.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/strings.h"
 #include "libpolicy/data/dataset.h"
@@ -27,13 +28,27 @@ std::vector<NamedRegistry> registries() {
           {"judges", &pairwise_judges()}};
 }
 
+std::vector<FieldInfo> study_fields() {
+  auto fields = describe_config<StudySection>();
+  fields.push_back(
+      {"arms", "map from names to settings", "required",
+       "Runs to compare: each is the recipe with these settings, dotted keys as on the "
+       "command line. {seed} and {arm:NAME} in any value stand for the seed and the run "
+       "folder of an earlier arm."});
+  fields.push_back(
+      {"checks", "list of maps", "[]", "Claims about the arms' metrics: study.checks."});
+  return fields;
+}
+
 std::vector<std::pair<std::string, std::vector<FieldInfo>>> recipe_sections() {
   return {{"run", describe_config<RunSection>()},
           {"model", describe_config<ModelSection>()},
           {"lora", describe_config<LoraSection>()},
           {"monitors", describe_config<MonitorSection>()},
           {"rollout", describe_config<RolloutSection>()},
-          {"optim", describe_config<OptimSection>()}};
+          {"optim", describe_config<OptimSection>()},
+          {"study", study_fields()},
+          {"study.checks", describe_config<StudyCheck>()}};
 }
 
 namespace {

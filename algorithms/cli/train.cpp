@@ -1,8 +1,10 @@
 #include <cstdio>
+#include <functional>
 #include <memory>
 
 #include "algorithms/cli/command.h"
 #include "algorithms/recipe.h"
+#include "algorithms/study.h"
 #include "algorithms/training_run.h"
 
 namespace meed::cli {
@@ -14,6 +16,18 @@ struct Options {
   bool resume = false, dry_run = false;
 };
 
+void train(const Options& options, const std::string& resolved,
+           const std::function<int(const TrainOptions&)>& run) {
+  if (options.dry_run) {
+    std::fputs(resolved.c_str(), stdout);
+    return;
+  }
+  std::vector<std::string> line = {"meed", "train", options.config};
+  line.insert(line.end(), options.overrides.begin(), options.overrides.end());
+  if (const int code = run({.resume = options.resume, .command_line = line}); code != 0)
+    throw CLI::RuntimeError(code);
+}
+
 void setup(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.add_option("CONFIG", options->config, "Recipe (YAML)")->required();
@@ -23,15 +37,15 @@ void setup(CLI::App& app) {
                "Go on from the newest good checkpoint in run.output_dir");
   app.add_flag("--dry-run", options->dry_run, "Print the resolved recipe and stop");
   app.callback([options] {
-    const auto recipe = Recipe::load(options->config, options->overrides);
-    if (options->dry_run) {
-      std::fputs(recipe.to_yaml().c_str(), stdout);
-      return;
+    const auto node = ConfigNode::parse_file(options->config).with_overrides(options->overrides);
+    if (Study::is_study(node)) {
+      const auto study = Study::from_node(node);
+      train(*options, study.to_yaml(), [&](const TrainOptions& how) { return study.run(how); });
+    } else {
+      const auto recipe = Recipe::from_node(node);
+      train(*options, recipe.to_yaml(),
+            [&](const TrainOptions& how) { return run_recipe(recipe, how); });
     }
-    std::vector<std::string> line = {"meed", "train", options->config};
-    line.insert(line.end(), options->overrides.begin(), options->overrides.end());
-    const int code = run_recipe(recipe, {.resume = options->resume, .command_line = line});
-    if (code != 0) throw CLI::RuntimeError(code);
   });
 }
 

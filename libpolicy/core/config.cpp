@@ -251,6 +251,35 @@ ConfigNode ConfigNode::with_overrides(const std::vector<std::string>& overrides)
   return ConfigNode(tree);
 }
 
+ConfigNode ConfigNode::with_settings(const ConfigNode& settings) const {
+  Node tree = impl_;
+  std::vector<std::string> problems;
+  for (const auto& [key, value] : settings.impl_->children) {
+    const auto steps = split_path(key);
+    try {
+      if (steps.empty()) throw ConfigError("not a key such as optim.learning_rate");
+      tree = set_value(tree, steps, value);
+    } catch (const ConfigError& e) {
+      problems.push_back(ConfigNode(value).where() + ": " + e.what());
+    }
+  }
+  throw_problems(problems);
+  return ConfigNode(tree);
+}
+
+ConfigNode ConfigNode::with_scalars(
+    const std::function<std::string(const std::string&)>& edit) const {
+  auto copy = std::make_shared<Impl>(*impl_);
+  if (copy->kind == Kind::kScalar) {
+    if (auto edited = edit(copy->scalar); edited != copy->scalar) {
+      copy->scalar = std::move(edited);
+      copy->quoted = false;
+    }
+  }
+  for (auto& [name, child] : copy->children) child = ConfigNode(child).with_scalars(edit).impl_;
+  return ConfigNode(copy);
+}
+
 ConfigNode ConfigNode::with_keys(const std::vector<std::string>& keys, bool keep) const {
   auto copy = std::make_shared<Impl>(*impl_);
   std::erase_if(copy->children, [&](const auto& child) {

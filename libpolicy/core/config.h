@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +26,11 @@ class ConfigNode {
   /// The tree with `key=value` settings applied: "optim.learning_rate=1e-5", "rewards[0].weight=2".
   /// The value is YAML. Throws ConfigError that lists every setting it cannot apply.
   ConfigNode with_overrides(const std::vector<std::string>& overrides) const;
+
+  /// The tree with the entries of `settings`, a map from dotted keys to values, applied likewise.
+  ConfigNode with_settings(const ConfigNode& settings) const;
+  /// The tree with every scalar passed through `edit`; one that changes counts as unquoted.
+  ConfigNode with_scalars(const std::function<std::string(const std::string&)>& edit) const;
 
   /// The map with only (keep) or without the keys named.
   ConfigNode with_keys(const std::vector<std::string>& keys, bool keep) const;

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs the acceptance checks of published systems (configs/paper) and writes their figures beside the required ones to
+# docs/results/PAGE.md. A study that has its results.json already is not run again.
+#   scripts/results_papers.sh reward-models|policy-optimisation [study settings, for example run.seed=100 study.num_seeds=3]
+# ONLY="09 32": these systems alone; the page then keeps the others' rows from their last results.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+page=${1:-}
+case $page in
+  reward-models) title="Reward models"; pattern='^(09|22-mm-rlhf|23|24|30|31|32|41-helpsteer|46|51|52-gpm|54|55)' ;;
+  policy-optimisation) title="Policy optimisation and its rewards"; pattern='^(03|04|10|22-mm-dpo|25|27|29|34|36|37|38|40|41-steerlm|45|47|52-gpo|53)' ;;
+  *) die "expected reward-models or policy-optimisation, got \"$page\"" ;;
+esac
+shift
+cd "$root"
+meed=${MEED:-build/release/bin/meed}
+recipes=()
+for recipe in configs/paper/*.yaml; do
+  name=$(basename "$recipe" .yaml)
+  [[ $name =~ $pattern ]] || continue
+  recipes+=("$recipe")
+  [ -z "${ONLY:-}" ] || [[ " $ONLY " == *" ${name%%-*} "* ]] || continue
+  out=out/results/$name
+  [ -f "$out/results.json" ] && continue
+  say "$name"
+  begun=$SECONDS
+  if "$meed" train "$recipe" --resume "run.output_dir=$out" "$@" >"$out.log" 2>&1; then
+    echo $((SECONDS - begun)) > "$out/seconds"
+  else
+    say "$name failed; its output is in $out.log"
+  fi
+done
+python3 - "$title" "$page" "$*" "${recipes[@]}" > "docs/results/$page.md.tmp" <<'PY'
+import json, os, sys
+title, page, settings, *recipes = sys.argv[1:]
+command = f"scripts/results_papers.sh {page} {settings}".strip()
+print(f"# {title}: acceptance checks of published systems\n")
+print(f"Made by `{command}` from the recipes in `configs/paper`; each claim is about the mean over the seeds, the sample deviation stands in")
+print("brackets. What a check asks for is this project's own acceptance check of the mechanism at a small scale, no published result.\n")
+rows, reached, total = [], 0, 0
+for recipe in recipes:
+    name = os.path.basename(recipe)[:-5]
+    path = f"out/results/{name}/results.json"
+    if not os.path.exists(path):
+        rows.append(f"| [{name}](../../{recipe}) | not run | | | |")
+        continue
+    results = json.load(open(path))
+    seconds = open(f"out/results/{name}/seconds").read().strip() if os.path.exists(f"out/results/{name}/seconds") else ""
+    seeds = ", ".join(map(str, results["seeds"]))
+    for i, check in enumerate(results["checks"]):
+        total += 1
+        reached += check["reached"]
+        figure = "no value" if check["mean"] is None else f"{check['mean']:.4g} ({check['deviation']:.2g})"
+        first = f"[{name}](../../{recipe})<br>seeds {seeds}; {seconds} s" if i == 0 else ""
+        rows.append(f"| {first} | {check['claim']} | {figure} | {check['required']} | {'yes' if check['reached'] else '**no**'} |")
+print(f"{reached} of {total} checks are reached.\n")
+print("| recipe | claim | figure | required | reached |\n|---|---|---|---|---|")
+print("\n".join(rows))
+notes = f"docs/results/{page}.notes.md"
+if os.path.exists(notes):
+    print("\n" + open(notes).read().strip())
+PY
+mv "docs/results/$page.md.tmp" "docs/results/$page.md"
+say "written: docs/results/$page.md"
