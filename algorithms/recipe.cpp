@@ -58,8 +58,7 @@ void ModelSection::FromScratch::fields(FieldVisitor& v) {
 }
 
 void ModelSection::fields(FieldVisitor& v) {
-  v.field("path", path, "Hugging Face folder or .gguf file.");
-  v.required("path");
+  v.field("path", path, "Hugging Face folder or .gguf file; only algorithms on vectors need none.");
   v.section("from_scratch", from_scratch,
             "A Llama of random weights with the tokenizer of path, for experiments of many steps.");
   v.choice("dtype", dtype, {"float32", "bfloat16"},
@@ -157,6 +156,7 @@ void Recipe::fields(FieldVisitor& v) {
   v.required("algorithm");
   v.section("run", run, "Where the run writes, how long it is.");
   v.section("model", model, "The model that is trained.");
+  v.require(!model.path.empty() || !needs_model(algorithm), "model.path", "is required");
   v.section("lora", lora, "Low-rank adapter.");
   v.component("data", data, datasets(), "What it trains on.");
   v.required("data");
