@@ -13,14 +13,17 @@ class LengthBiasedPreferences final : public GeneratedRows {
   struct Config {
     GeneratedKeys keys;
     int64_t num_features = 8, num_candidates = 0;
+    std::string long_side = "chosen";
     double long_share = 0.4, label_noise = 0.5, mismatch_share = 0.1;
     void fields(FieldVisitor& v) {
       keys.fields(v);
       v.field("num_features", num_features, "Numbers of a response beside fit and length.");
       v.field(
           "long_share", long_share,
-          "Share of pairs whose chosen side is made 1.6 to 3 times as long; in the others lengths "
-          "differ by less than 1.5 either way.");
+          "Share of pairs with one side 1.6 to 3 times as long; in the others lengths differ by "
+          "less than 1.5 either way.");
+      v.choice("long_side", long_side, {"chosen", "either"},
+               "Which side is that: chosen biases the pairs by length, either balances them.");
       v.field("label_noise", label_noise,
               "Deviation of what decides a label from the gold reward.");
       v.field("mismatch_share", mismatch_share,
@@ -46,7 +49,9 @@ class LengthBiasedPreferences final : public GeneratedRows {
       const double ratio =
           by_length ? 1.6 + 1.4 * random.uniform() : std::exp(0.8 * (random.uniform() - 0.5));
       const double shorter = 40.0 + 60.0 * random.uniform();
-      const double chosen = std::round(shorter * ratio), rejected = std::round(shorter);
+      double chosen = std::round(shorter * ratio), rejected = std::round(shorter);
+      if (by_length && config.long_side == "either" && random.uniform() < 0.5)
+        std::swap(chosen, rejected);
       a.back() = length_feature(chosen);
       b.back() = length_feature(rejected);
       rows_.push_back(pair(a, b, gold(a), gold(b)));
