@@ -141,6 +141,7 @@ class OfflineTrainer {
     }
     algorithm_.before_update();
     learner_.update();
+    algorithm_.after_update(learner_.step());
     auto& recorder = run_.recorder();
     run_.record_tokens(tokens);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - started;

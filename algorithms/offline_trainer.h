@@ -64,6 +64,8 @@ class OfflineAlgorithm : public Algorithm {
   /// Metrics of the whole of eval_data that do not add up over rows, recorded with their prefix.
   /// Every rank calls it with all rows.
   virtual void evaluate(const Dataset&, MetricsWriter&) {}
+  /// Runs after update number `step`; all ranks call it.
+  virtual void after_update(int64_t /*step*/) {}
 };
 
 }  // namespace meed

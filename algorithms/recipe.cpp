@@ -133,6 +133,24 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.field("num_generations_eval", num_generations_eval,
           "Completions of each prompt in evaluation.");
   v.field("temperature_eval", temperature_eval, "Temperature in evaluation; 0 is greedy.");
+  v.field("dynamic_sampling", dynamic_sampling,
+          "Draw further prompts in place of groups whose rewards are all equal (DAPO).");
+  v.field("max_num_gen_batches", max_num_gen_batches,
+          "dynamic_sampling: batches of prompts drawn at most for one generation; what is missing "
+          "then is filled up with groups of equal rewards.");
+  v.field(
+      "step_separator", step_separator,
+      "Ends a reasoning step, where a completion does not say its steps itself: rewards of steps "
+      "count on the last token of each. Empty: on the completion's last token.");
+  v.field(
+      "store", store,
+      "Write every generation to rollouts/ in the run's folder, as HDF5: for replay, or for the "
+      "dataset `rollouts`.");
+  v.field("replay", replay,
+          "Folder of such rollouts to update from in place of sampling; empty: sample.");
+  v.require(replay.empty() || (!store && !dynamic_sampling), "replay",
+            "cannot go with store or dynamic_sampling: nothing is sampled");
+  v.require(max_num_gen_batches > 0, "max_num_gen_batches", "must be positive");
   v.require(num_generations > 0, "num_generations", "must be positive");
   v.require(max_completion_length > 0, "max_completion_length", "must be positive");
   v.require(min_completion_length >= 0 && min_completion_length <= max_completion_length,

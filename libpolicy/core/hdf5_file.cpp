@@ -261,7 +261,7 @@ struct Hdf5Writer::Impl {
   std::filesystem::path path, temporary;
   Handle file;
   std::map<std::string, Handle> growing;  ///< datasets of append(); closed before the file
-  bool committed = false;
+  bool committed = false, compress = false;
 
   [[noreturn]] void fail(const std::string& name, const std::string& what) const {
     fail_in(temporary.string(), name, what + ": " + last_error());
@@ -280,6 +280,11 @@ struct Hdf5Writer::Impl {
       for (size_t d = 1; d < sizes.size(); ++d) row *= chunk[d] = std::max<hsize_t>(sizes[d], 1);
       chunk[0] = std::max<hsize_t>(1, kChunkNumbers / row);
       H5Pset_chunk(creation.get(), static_cast<int>(chunk.size()), chunk.data());
+      constexpr unsigned kDeflateLevel = 4;  // h5py's default
+      if (compress) {
+        H5Pset_shuffle(creation.get());
+        H5Pset_deflate(creation.get(), kDeflateLevel);
+      }
     }
     const Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
     H5Pset_create_intermediate_group(links.get(), 1);
@@ -295,8 +300,10 @@ struct Hdf5Writer::Impl {
   }
 };
 
-Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : impl_(std::make_unique<Impl>()) {
+Hdf5Writer::Hdf5Writer(const std::filesystem::path& path, bool compress)
+    : impl_(std::make_unique<Impl>()) {
   const auto lock = one_by_one();
+  impl_->compress = compress;
   impl_->path = path;
   impl_->temporary = path.string() + ".tmp";
   impl_->file = Handle(H5Fcreate(impl_->temporary.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT),

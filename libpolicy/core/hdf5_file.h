@@ -47,7 +47,8 @@ class Hdf5Reader {
 /// one. Without commit() the destructor removes what was written. Throws DataError (a full disk).
 class Hdf5Writer {
  public:
-  explicit Hdf5Writer(const std::filesystem::path& path);
+  /// `compress`: datasets of append() are shuffled and deflated, as h5py's compression="gzip".
+  explicit Hdf5Writer(const std::filesystem::path& path, bool compress = false);
   ~Hdf5Writer();
   Hdf5Writer(const Hdf5Writer&) = delete;
   Hdf5Writer& operator=(const Hdf5Writer&) = delete;
