@@ -27,7 +27,7 @@ struct RunSection {
   double ddp_timeout = 1800.0;
   std::string backend = "auto";
   std::string on_nan = "stop";
-  int64_t num_completions_to_log = 16;
+  int64_t num_completions_to_log = 16, num_eval_completions_to_log = 200;
   void fields(FieldVisitor& v);
 };
 
@@ -85,6 +85,8 @@ struct RolloutSection {
   int64_t max_batch_size = 64;
   int64_t num_generations_eval = 1;
   double temperature_eval = 0.0;
+  std::optional<ConfigNode> environment;
+  std::optional<int64_t> max_tool_calling_iterations, max_turn_length;
   void fields(FieldVisitor& v);
 };
 
