@@ -107,12 +107,16 @@ class GenerationEvaluation final : public Evaluation {
       const auto model = CausalLm::load(path, {.dtype = parse_dtype(recipe.dtype)});
       const auto engine = RolloutEngine::create(*model, tokenizer.get(),
                                                 {.max_batch_size = recipe.rollout.max_batch_size});
+      const auto environment =
+          recipe.rollout.environment ? environments().create(*recipe.rollout.environment, context)
+                                     : nullptr;
       const auto groups = generate_groups(*engine, *tokenizer, *data, all_rows(*data),
                                           {.rollout = recipe.rollout,
                                            .num_generations = recipe.rollout.num_generations_eval,
                                            .temperature = recipe.rollout.temperature_eval,
                                            .seed = static_cast<uint64_t>(recipe.seed),
-                                           .max_positions = model->config().max_positions});
+                                           .max_positions = model->config().max_positions,
+                                           .environment = environment.get()});
       RewardPipeline rewards(recipe.rewards, context);
       const auto scored = rewards.score(groups);
       add(results, path, "reward", scored.rewards_PG);

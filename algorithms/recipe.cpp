@@ -5,6 +5,7 @@
 #include "algorithms/algorithm.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/data/dataset.h"
+#include "libpolicy/generation/environment.h"
 #include "libreward/reward_function.h"
 #include "libreward/reward_pipeline.h"
 
@@ -34,6 +35,8 @@ void RunSection::fields(FieldVisitor& v) {
            "On a loss or gradient that is not finite: stop, or leave the update out and count it.");
   v.field("num_completions_to_log", num_completions_to_log,
           "Completions written to completions.jsonl a step.");
+  v.field("num_eval_completions_to_log", num_eval_completions_to_log,
+          "The same of an evaluation, the first of each prompt.");
   v.require(max_steps == -1 || max_steps > 0, "max_steps", "must be positive, or -1");
   v.require(num_train_epochs > 0, "num_train_epochs", "must be positive");
   v.require(save_steps >= 0, "save_steps", "must not be negative");
@@ -43,6 +46,8 @@ void RunSection::fields(FieldVisitor& v) {
   v.require(ddp_timeout > 0, "ddp_timeout", "must be positive");
   v.require(seed >= 0, "seed", "must not be negative");
   v.require(num_completions_to_log >= 0, "num_completions_to_log", "must not be negative");
+  v.require(num_eval_completions_to_log >= 0, "num_eval_completions_to_log",
+            "must not be negative");
 }
 
 void ModelSection::FromScratch::fields(FieldVisitor& v) {
@@ -151,6 +156,12 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.require(replay.empty() || (!store && !dynamic_sampling), "replay",
             "cannot go with store or dynamic_sampling: nothing is sampled");
   v.require(max_num_gen_batches > 0, "max_num_gen_batches", "must be positive");
+  v.component("environment", environment, environments(),
+              "Tools or a world that answers the policy's calls; its words are masked from the loss.");
+  v.field("max_tool_calling_iterations", max_tool_calling_iterations,
+          "Calls of a completion that are answered; null: as many as fit.");
+  v.field("max_turn_length", max_turn_length,
+          "Tokens that the policy writes before a turn is cut; null: max_completion_length.");
   v.require(num_generations > 0, "num_generations", "must be positive");
   v.require(max_completion_length > 0, "max_completion_length", "must be positive");
   v.require(min_completion_length >= 0 && min_completion_length <= max_completion_length,
@@ -167,6 +178,10 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.require(max_batch_size > 0, "max_batch_size", "must be positive");
   v.require(num_generations_eval > 0, "num_generations_eval", "must be positive");
   v.require(temperature_eval >= 0, "temperature_eval", "must not be negative");
+  v.require(!max_tool_calling_iterations || *max_tool_calling_iterations >= 0,
+            "max_tool_calling_iterations", "must not be negative, or null");
+  v.require(!max_turn_length || *max_turn_length > 0, "max_turn_length",
+            "must be positive, or null");
 }
 
 void Recipe::fields(FieldVisitor& v) {

@@ -27,7 +27,7 @@ struct RunSection {
   double ddp_timeout = 1800.0;
   std::string backend = "auto";
   std::string on_nan = "stop";
-  int64_t num_completions_to_log = 16;
+  int64_t num_completions_to_log = 16, num_eval_completions_to_log = 200;
   void fields(FieldVisitor& v);
 };
 
@@ -90,6 +90,8 @@ struct RolloutSection {
   std::string step_separator = "\n\n";
   bool store = false;
   std::string replay;
+  std::optional<ConfigNode> environment;
+  std::optional<int64_t> max_tool_calling_iterations, max_turn_length;
   void fields(FieldVisitor& v);
 };
 

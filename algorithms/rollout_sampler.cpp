@@ -11,6 +11,7 @@
 #include "libpolicy/core/log.h"
 #include "libpolicy/core/random.h"
 #include "libpolicy/distributed/moments.h"
+#include "libpolicy/generation/episodes.h"
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/text/chat_template.h"
 
@@ -73,6 +74,9 @@ RolloutSampler::RolloutSampler(TrainingRun& run, CausalLm& model)
     : run_(run),
       engine_(RolloutEngine::create(model, &run.tokenizer(),
                                     {.max_batch_size = run.recipe().rollout.max_batch_size})),
+      environment_(run.recipe().rollout.environment
+                       ? environments().create(*run.recipe().rollout.environment, run.context())
+                       : nullptr),
       rewards_(run.recipe().rewards, run.context()),
       monitor_(run.recipe().monitors),
       max_positions_(model.config().max_positions) {
@@ -123,7 +127,17 @@ std::vector<RolloutGroup> generate_groups(RolloutEngine& engine, const Tokenizer
     requests.push_back(std::move(request));
     groups.push_back(std::move(group));
   }
-  auto finished = engine.generate(std::move(requests));
+  std::vector<FinishedRequest> finished;
+  if (options.environment == nullptr) {
+    finished = engine.generate(std::move(requests));
+  } else {
+    std::vector<const Example*> examples;
+    for (const auto& group : groups) examples.push_back(&group.example);
+    finished =
+        generate_episodes(engine, tokenizer, *options.environment, examples, std::move(requests),
+                          {.max_turns = config.max_tool_calling_iterations,
+                           .max_turn_length = config.max_turn_length});
+  }
   for (size_t p = 0; p < groups.size(); ++p)
     groups[p].completions = std::move(finished[p].completions);
   return groups;
@@ -142,7 +156,8 @@ std::vector<RolloutGroup> RolloutSampler::generate(const Dataset& data,
                                  .first = first,
                                  .max_positions = max_positions_,
                                  .rank = run_.comm().rank(),
-                                 .world_size = run_.comm().size()},
+                                 .world_size = run_.comm().size(),
+                                 .environment = environment_.get()},
                                 &cut);
   if (cut > 0)
     run_.recorder().record("num_truncated_prompts", static_cast<double>(cut), Reduce::kSum);
@@ -208,6 +223,7 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
     recorder.record("completions/clipped_ratio",
                     1.0 - static_cast<double>(terminated.size()) / count, Reduce::kMean, count);
   }
+  record_calls(scored);
   const auto groups = static_cast<double>(scored.groups.size());
   if (groups > 0 && scored.rewards_PG.size(1) > 1) {
     const auto std_P = scored.rewards_PG.std(/*dim=*/1, /*unbiased=*/true);
@@ -241,6 +257,24 @@ void RolloutSampler::record(const ScoredRollouts& scored, const at::Tensor& adva
       recorder.record_completion(std::move(entry));
     }
   }
+}
+
+/// As TRL: calls a completion, and the share of them that failed.
+void RolloutSampler::record_calls(const ScoredRollouts& scored) {
+  if (!environment_) return;
+  double completions = 0.0, calls = 0.0, failures = 0.0;
+  for (const auto& group : scored.groups)
+    for (const auto& completion : group.completions) {
+      completions += 1.0;
+      for (const auto& turn : completion.turns) {
+        calls += turn.sampled ? 0.0 : 1.0;
+        failures += turn.failed ? 1.0 : 0.0;
+      }
+    }
+  auto& recorder = run_.recorder();
+  if (completions > 0)
+    recorder.record("tools/call_frequency", calls / completions, Reduce::kMean, completions);
+  if (calls > 0) recorder.record("tools/failure_frequency", failures / calls, Reduce::kMean, calls);
 }
 
 StateDict RolloutSampler::state_dict() const {
@@ -304,8 +338,10 @@ void RolloutSampler::evaluate(const std::string& phase, int64_t step) {
     for (const auto& completion : group.completions)
       lengths.push_back(static_cast<double>(completion.token_ids.size()));
   record_spread(recorder, "eval_completions/", lengths, "length");
-  constexpr size_t kMaxLogged = 200;
-  for (size_t p = 0; p < std::min(kMaxLogged, scored.groups.size()); ++p)
+  for (const auto& [name, values] : scored.parts)
+    record_mean(recorder, "eval_rewards/" + name, values);
+  const auto max_logged = static_cast<size_t>(run_.recipe().run.num_eval_completions_to_log);
+  for (size_t p = 0; p < std::min(max_logged, scored.groups.size()); ++p)
     recorder.record_completion(make_record(scored, p, 0, step, phase));
   run_.flush_evaluation(step);
 }

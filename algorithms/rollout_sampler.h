@@ -8,6 +8,7 @@
 #include "algorithms/recipe.h"
 #include "algorithms/rollout_update_loop.h"
 #include "libpolicy/data/dataset.h"
+#include "libpolicy/generation/environment.h"
 #include "libpolicy/generation/rollout_engine.h"
 #include "libreward/reward_pipeline.h"
 
@@ -26,6 +27,7 @@ struct GroupOptions {
       0;  ///< place of rows[0] in the stream of data; with `seed` it decides the samples
   int64_t max_positions = 0;  ///< of the model; 0: no limit
   int rank = 0, world_size = 1;
+  Environment* environment = nullptr;  ///< answers calls; null: completions of one turn
 };
 
 /// Completions of this rank's share of `rows`: row i belongs to rank i mod size, and its samples do
@@ -64,9 +66,11 @@ class RolloutSampler {
                                      double temperature);
   ScoredRollouts score(std::vector<RolloutGroup> groups, int64_t num_groups,
                        const ScoreOptions& options);
+  void record_calls(const ScoredRollouts& scored);
   void watch(const ScoredRollouts& scored, double proxy, std::optional<double> gold);
   TrainingRun& run_;
   std::unique_ptr<RolloutEngine> engine_;
+  std::unique_ptr<Environment> environment_;
   RewardPipeline rewards_;
   HackingMonitor monitor_;
   int64_t max_positions_;

@@ -192,14 +192,21 @@ int run_one(const Recipe& recipe, Communicator& comm, const TrainOptions& option
   return kStoppedBySignal;
 }
 
+/// The configuration of a model, or of a folder that holds a tokenizer and config.json alone.
+ModelConfig config_at(const fs::path& path) {
+  if (fs::is_regular_file(path / "config.json"))
+    return ModelConfig::from_json(read_file(path / "config.json"), (path / "config.json").string());
+  const auto files = ModelFiles::open(path);
+  return ModelConfig::from_json(files->config_json(), files->where());
+}
+
 /// Writes the small model that a recipe asks for, once, and names it in place of model.path.
 void provide_from_scratch(Recipe& recipe, const fs::path& folder, Communicator& comm) {
   const auto& wanted = recipe.model.from_scratch;
   if (wanted.hidden_size == 0) return;
   if (comm.is_main() && !fs::exists(folder)) {
     const auto tokenizer = Tokenizer::load(recipe.model.path);
-    const auto files = ModelFiles::open(recipe.model.path);
-    const auto source = ModelConfig::from_json(files->config_json(), files->where());
+    const auto source = config_at(recipe.model.path);
     const auto config = ModelConfig::from_json(
         nlohmann::json{{"model_type", "llama"},
                        {"vocab_size", source.vocab_size},

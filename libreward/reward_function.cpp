@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "libpolicy/core/error.h"
 #include "libreward/reward_transform.h"
 
 namespace meed {
@@ -25,6 +26,7 @@ void RewardTerm::fields(FieldVisitor& v) {
   v.section("weight_schedule", weight_schedule,
             "A factor on the weight that changes over the run.");
   v.section("gate", gate, "Other rewards that must be met for this one to count.");
+  v.section("rows", rows, "Rows of the dataset that this reward applies to.");
 }
 
 void RewardTerm::Schedule::fields(FieldVisitor& v) {
@@ -54,6 +56,21 @@ void RewardTerm::Gate::fields(FieldVisitor& v) {
           "does not apply is not met.");
   v.field("at_least", at_least, "What they must reach.");
   v.field("otherwise", otherwise, "What this reward is worth where they do not, after transforms.");
+}
+
+void RewardTerm::Rows::fields(FieldVisitor& v) {
+  v.field("column", column, "Column of the dataset that decides; empty: all rows.");
+  v.field("values", values, "What it must hold, one of these.");
+  v.require(column.empty() == values.empty(), "values", "and column belong together");
+}
+
+bool RewardTerm::Rows::apply_to(const Example& example) const {
+  if (column.empty()) return true;
+  const auto found = example.extra.find(column);
+  if (found == example.extra.end())
+    throw DataError("row " + std::to_string(example.row + 1) + ": a reward's `rows` needs the column \"" +
+                    column + "\"; map it by the dataset's `columns`");
+  return std::find(values.begin(), values.end(), found->second) != values.end();
 }
 
 Registry<RewardFunction>& reward_functions() {

@@ -63,11 +63,20 @@ struct RewardTerm {
     double at_least = 1.0, otherwise = 0.0;
     void fields(FieldVisitor& v);
   };
+  /// The reward applies only to rows of the dataset that say so.
+  struct Rows {
+    std::string column;
+    std::vector<std::string> values;
+    void fields(FieldVisitor& v);
+    /// True of every row where no column is named. Throws DataError on a row without the column.
+    bool apply_to(const Example& example) const;
+  };
   double weight = 1.0;
   std::string name;
   std::vector<ConfigNode> transforms;
   Schedule weight_schedule;
   Gate gate;
+  Rows rows;
   void fields(FieldVisitor& v);
 };
 

@@ -132,14 +132,41 @@ RewardPipeline::RewardPipeline(const std::vector<ConfigNode>& nodes, RunContext&
   }
 }
 
+/// Every completion's score; NaN in the rows that the reward does not apply to, which its function
+/// does not see.
+std::vector<std::vector<Score>> RewardPipeline::scores_of(Entry& entry,
+                                                          std::span<const RolloutGroup> groups) {
+  if (entry.term.rows.column.empty()) return entry.function->score(groups);
+  std::vector<RolloutGroup> chosen;
+  std::vector<std::vector<Score>> scores(groups.size());
+  std::vector<size_t> places;
+  for (size_t p = 0; p < groups.size(); ++p) {
+    if (entry.term.rows.apply_to(groups[p].example)) {
+      chosen.push_back(groups[p]);
+      places.push_back(p);
+    } else {
+      scores[p].assign(groups[p].completions.size(),
+                       {.value = std::numeric_limits<double>::quiet_NaN()});
+    }
+  }
+  // Called even for no group: a function may have to meet the other ranks.
+  auto given = entry.function->score(chosen);
+  MEED_CHECK(given.size() == chosen.size(),
+             "reward \"" + entry.name + "\" returned another number of groups");
+  for (size_t i = 0; i < places.size(); ++i) scores[places[i]] = std::move(given[i]);
+  return scores;
+}
+
 PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
                                      const ScoreOptions& options) {
   const auto P = static_cast<int64_t>(groups.size());
   const auto G = groups.empty() ? 0 : static_cast<int64_t>(groups[0].completions.size());
   PipelineScores result;
   std::vector<RewardBatch> batches;
+  std::vector<const Example*> examples;
+  for (const auto& group : groups) examples.push_back(&group.example);
   for (auto& entry : entries_) {
-    const auto scores = entry.function->score(groups);
+    const auto scores = scores_of(entry, groups);
     MEED_CHECK(static_cast<int64_t>(scores.size()) == P,
                "reward \"" + entry.name + "\" returned another number of groups");
     at::Tensor values = at::empty({P, G}, at::kDouble);
@@ -155,6 +182,7 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
     batches.push_back({.outcome_PG = values.clone(),
                        .steps_PGS = nested(scores, &Score::step_values),
                        .tokens_PGT = nested(scores, &Score::token_values),
+                       .examples_P = examples,
                        .training = options.training});
     for (auto& transform : entry.transforms) transform->apply(batches.back());
   }

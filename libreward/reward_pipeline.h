@@ -62,6 +62,8 @@ class RewardPipeline {
     std::unique_ptr<RewardFunction> function;
     std::vector<std::unique_ptr<RewardTransform>> transforms;
   };
+  static std::vector<std::vector<Score>> scores_of(Entry& entry,
+                                                   std::span<const RolloutGroup> groups);
   std::vector<Entry> entries_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "libpolicy/checkpoint/state_dict.h"
 #include "libpolicy/core/registry.h"
+#include "libpolicy/data/example.h"
 
 namespace meed {
 
@@ -17,6 +18,7 @@ struct RewardBatch {
       outcome_PG;  ///< float64 [P, G], one per completion; NaN where the function did not apply
   std::vector<std::vector<std::vector<double>>> steps_PGS{};   ///< Process rewards; empty if none.
   std::vector<std::vector<std::vector<double>>> tokens_PGT{};  ///< Dense rewards; empty if none.
+  std::vector<const Example*> examples_P{};  ///< The rows; may be empty where nobody has them.
   bool training = true;  ///< false in an evaluation: running statistics stay as they are
 
   /// f of every reward of every shape; NaN stays NaN.

@@ -5,9 +5,12 @@
 namespace meed::cli {
 
 Content content_of(const Row& row, const std::string& key) {
+  if (!row.json.contains(key) || row.json[key].is_null()) return {};
+  return content_of(row.json[key], row, key);
+}
+
+Content content_of(const nlohmann::ordered_json& value, const Row& row, const std::string& key) {
   Content content;
-  if (!row.json.contains(key) || row.json[key].is_null()) return content;
-  const auto& value = row.json[key];
   if (value.is_string()) {
     content.text = value.get<std::string>();
     return content;

@@ -11,6 +11,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/strings.h"
 #include "libpolicy/data/dataset.h"
+#include "libpolicy/generation/environment.h"
 #include "libreward/judges/pairwise_judge.h"
 #include "libreward/models/reward_head.h"
 #include "libreward/reward_function.h"
@@ -22,6 +23,7 @@ std::vector<NamedRegistry> registries() {
   return {{"algorithms", &algorithms()},
           {"rewards", &reward_functions()},
           {"transforms", &reward_transforms()},
+          {"environments", &environments()},
           {"evaluations", &evaluations()},
           {"tasks", &datasets()},
           {"heads", &reward_heads()},

@@ -55,15 +55,13 @@ struct RewardRecipe {
 Completion completion_of(const Row& row, const nlohmann::ordered_json& value,
                          const Tokenizer* tokenizer) {
   Completion completion;
-  if (value.is_string()) {
-    completion.text = value.get<std::string>();
-  } else if (value.is_array()) {
-    for (const auto& message : value) {
-      if (!message.is_object() || !message.contains("content") || !message["content"].is_string())
-        throw DataError(row.where +
-                        ": \"completions\": a message needs a \"role\" and a \"content\"");
-      completion.text +=
-          (completion.text.empty() ? "" : "\n") + message["content"].get<std::string>();
+  if (value.is_string() || value.is_array()) {
+    const auto content = content_of(value, row, "completions");
+    completion.text = content.text;
+    for (const auto& message : content.messages) {
+      if (message.content.empty() && !message.json.empty())
+        throw DataError(row.where + ": \"completions\": a message has no \"content\" to score");
+      completion.text += (completion.text.empty() ? "" : "\n") + message.content;
     }
   } else if (value.is_object() && value.contains("text") && value["text"].is_string()) {
     completion.text = value["text"].get<std::string>();

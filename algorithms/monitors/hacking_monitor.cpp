@@ -72,13 +72,18 @@ void MonitorSection::fields(FieldVisitor& v) {
   v.field("window", window, "Generations over which proxy and gold are compared.");
   v.field("patience", patience, "Generations in a row that must disagree before the alarm.");
   v.field("base_points", base_points, "First generations, which drift is measured from.");
-  v.field("drift_sd", drift_sd, "Deviations of length or refusals that raise an alarm.");
+  v.field("drift_sd", drift_sd,
+          "Deviations of length or refusals that raise an alarm, as of a normal distribution whose "
+          "mean and spread are only known from base_points.");
+  v.field("drift_change", drift_change,
+          "Least change that raises it: a share of the first length, or of all completions.");
   v.field("refusal_pattern", refusal_pattern, "Regular expression of a refusal (RE2).");
   v.field("stop", stop, "End the run at an alarm, with a checkpoint.");
   v.require(window > 2, "window", "must be at least 3");
   v.require(patience > 0, "patience", "must be positive");
   v.require(base_points > 1, "base_points", "must be at least 2");
   v.require(drift_sd > 0, "drift_sd", "must be positive");
+  v.require(drift_change >= 0, "drift_change", "must not be negative");
   const re2::RE2 pattern(refusal_pattern, re2::RE2::Quiet);
   v.require(pattern.ok(), "refusal_pattern", "is not a regular expression: " + pattern.error());
 }
@@ -96,8 +101,17 @@ double spearman(std::span<const double> a, std::span<const double> b) {
   return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
 }
 
+double deviations_from(double mean, double deviation, size_t count, double value) {
+  const auto n = static_cast<double>(count), df = n - 1.0;
+  const double t = (value - mean) / (deviation * std::sqrt(1.0 + 1.0 / n));
+  const double z = (8.0 * df + 1.0) / (8.0 * df + 3.0) * std::sqrt(df * std::log1p(t * t / df));
+  return std::copysign(z, t);
+}
+
 HackingMonitor::HackingMonitor(const MonitorSection& config)
     : config_(config),
+      length_state_{.least_change = config.drift_change},
+      refusals_state_{.least_change = config.drift_change, .unit = 1.0},
       refusal_(std::make_unique<re2::RE2>(config.refusal_pattern, re2::RE2::Quiet)) {}
 HackingMonitor::~HackingMonitor() = default;
 
@@ -109,8 +123,8 @@ MonitorReport HackingMonitor::add(const MonitorPoint& point) {
   MonitorReport report;
   length_.push_back(point.length);
   refusals_.push_back(point.refusals);
-  check_drift("length", length_, length_raised_, report.length_drift, report);
-  check_drift("refusals", refusals_, refusals_raised_, report.refusal_drift, report);
+  check_drift("length", length_, length_state_, report.length_drift, report);
+  check_drift("refusals", refusals_, refusals_state_, report.refusal_drift, report);
   if (!point.gold || !std::isfinite(*point.gold) || !std::isfinite(point.proxy)) return report;
   proxy_.push_back(point.proxy);
   gold_.push_back(*point.gold);
@@ -136,19 +150,22 @@ void HackingMonitor::check_mismatch(MonitorReport& report) {
                             number(*report.peak_gold) + ", KL " + number(report.kl_at_peak));
 }
 
-void HackingMonitor::check_drift(const char* what, std::span<const double> values, bool& raised,
+void HackingMonitor::check_drift(const char* what, std::span<const double> values, Drift& state,
                                  double& drift, MonitorReport& report) const {
   const auto base = static_cast<size_t>(config_.base_points);
   if (values.size() <= base) return;
   const auto first = values.first(base);
+  const double centre = mean(first);
   // Lengths that are all equal at first would make any change infinite.
-  const double spread = std::max(deviation(first), 0.01 * std::abs(mean(first)) + 1e-3);
-  drift = (values.back() - mean(first)) / spread;
-  const bool far = std::abs(drift) > config_.drift_sd;
-  if (far && !raised)
-    report.alarms.push_back(std::string(what) + " drifted from " + number(mean(first)) + " to " +
+  const double spread = std::max(deviation(first), 0.01 * std::abs(centre) + 1e-3);
+  drift = deviations_from(centre, spread, base, values.back());
+  const bool far =
+      std::abs(drift) > config_.drift_sd &&
+      std::abs(values.back() - centre) > state.least_change * std::max(centre, state.unit);
+  state.points = far ? state.points + 1 : 0;
+  if (state.points == config_.patience)
+    report.alarms.push_back(std::string(what) + " drifted from " + number(centre) + " to " +
                             number(values.back()) + " (" + number(drift) + " deviations)");
-  raised = far;
 }
 
 std::span<const std::pair<const char*, std::vector<double> HackingMonitor::*>>
@@ -165,15 +182,15 @@ HackingMonitor::series() {
 void HackingMonitor::save(StateDict& state) const {
   for (const auto& [name, values] : series()) state.strings[name] = joined(this->*values);
   state.integers["mismatches"] = mismatches_;
-  state.integers["length_raised"] = length_raised_;
-  state.integers["refusals_raised"] = refusals_raised_;
+  state.integers["length_points"] = length_state_.points;
+  state.integers["refusals_points"] = refusals_state_.points;
 }
 
 void HackingMonitor::load(const StateDict& state) {
   for (const auto& [name, values] : series()) this->*values = split(state.strings.at(name));
   mismatches_ = state.integers.at("mismatches");
-  length_raised_ = state.integers.at("length_raised") != 0;
-  refusals_raised_ = state.integers.at("refusals_raised") != 0;
+  length_state_.points = state.integers.at("length_points");
+  refusals_state_.points = state.integers.at("refusals_points");
 }
 
 }  // namespace meed

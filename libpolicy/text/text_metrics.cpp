@@ -248,6 +248,23 @@ double rouge_l(std::string_view text, std::span<const std::string> references) {
   return best;
 }
 
+double token_f1(std::string_view text, std::span<const std::string> references) {
+  const auto words = rouge_words(text);
+  const auto ours = count_ngrams(words, 1);
+  double best = 0.0;
+  for (const auto& reference : references) {
+    const auto others = rouge_words(reference);
+    int64_t common = 0;
+    for (const auto& [word, count] : count_ngrams(others, 1))
+      if (const auto found = ours.find(word); found != ours.end())
+        common += std::min(count, found->second);
+    if (common > 0)
+      best = std::max(best, 2.0 * static_cast<double>(common) /
+                                static_cast<double>(words.size() + others.size()));
+  }
+  return best;
+}
+
 double chrf(std::string_view text, std::span<const std::string> references) {
   const auto ours = characters(text);
   double best = 0.0;

@@ -30,6 +30,9 @@ double sentence_bleu(std::string_view text, std::span<const std::string> referen
 /// [0, 1]. Only the first 4096 words of each text count, so that the time is bounded.
 double rouge_l(std::string_view text, std::span<const std::string> references);
 
+/// F1 of the bags of lower-cased 13a words, the best over references, in [0, 1].
+double token_f1(std::string_view text, std::span<const std::string> references);
+
 /// chrF in [0, 1] as sacreBLEU: character 1- to 6-grams without spaces, beta 2, the best over
 /// references.
 double chrf(std::string_view text, std::span<const std::string> references);

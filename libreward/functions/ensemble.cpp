@@ -84,37 +84,43 @@ class Ensemble final : public RewardFunction {
   }
 
   std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
-    const auto M = static_cast<int64_t>(members_.size()), P = static_cast<int64_t>(groups.size());
-    const auto G = P > 0 ? static_cast<int64_t>(groups[0].completions.size()) : 0;
-    auto rewards_MPG = at::zeros({M, P, G}, at::kDouble);
+    // Groups may differ in size: N runs over all completions.
+    int64_t N = 0;
+    for (const auto& group : groups) N += static_cast<int64_t>(group.completions.size());
+    const auto M = static_cast<int64_t>(members_.size());
+    auto rewards_MN = at::zeros({M, N}, at::kDouble);
     for (int64_t m = 0; m < M; ++m) {
-      const auto scores = members_[static_cast<size_t>(m)]->score(groups);
-      for (int64_t p = 0; p < P; ++p)
-        for (int64_t g = 0; g < G; ++g)
-          rewards_MPG[m][p][g] = scores[static_cast<size_t>(p)][static_cast<size_t>(g)].value;
+      auto* row = rewards_MN.data_ptr<double>() + m * N;
+      for (const auto& scores : members_[static_cast<size_t>(m)]->score(groups))
+        for (const auto& score : scores) *row++ = score.value;
     }
-    if (config_.center_per_prompt) rewards_MPG = centred_by_prompt(rewards_MPG);
-    const auto rewards_MN = rewards_MPG.view({M, P * G});
-    const auto values_PG = aggregate_members(rewards_MN, config_.aggregate, config_.std_coef,
-                                             config_.member_weights)
-                               .view({P, G});
-    const auto spread_PG = rewards_MN.std(/*dim=*/0, /*unbiased=*/false).view({P, G});
+    if (config_.center_per_prompt) {
+      int64_t first = 0;
+      for (const auto& group : groups) {
+        const auto G = static_cast<int64_t>(group.completions.size());
+        auto of_group = rewards_MN.narrow(/*dim=*/1, first, G);
+        of_group.copy_(centred_by_prompt(of_group.unsqueeze(1)).squeeze(1));
+        first += G;
+      }
+    }
+    const auto values_N =
+        aggregate_members(rewards_MN, config_.aggregate, config_.std_coef, config_.member_weights)
+            .contiguous();
+    const auto spread_N = rewards_MN.std(/*dim=*/0, /*unbiased=*/false).contiguous();
     std::vector<std::vector<Score>> scores;
-    for (int64_t p = 0; p < P; ++p) {
+    for (int64_t n = 0; const auto& group : groups) {
       auto& row = scores.emplace_back();
-      for (int64_t g = 0; g < G; ++g)
-        row.push_back({.value = values_PG[p][g].item<double>(),
-                       .parts = {{"disagreement", spread_PG[p][g].item<double>()}}});
+      for (size_t g = 0; g < group.completions.size(); ++g, ++n)
+        row.push_back({.value = values_N.data_ptr<double>()[n],
+                       .parts = {{"disagreement", spread_N.data_ptr<double>()[n]}}});
     }
     return scores;
   }
   void save(StateDict& state) const override {
-    for (size_t m = 0; m < members_.size(); ++m)
-      save_under(state, std::to_string(m), *members_[m]);
+    for (size_t m = 0; m < members_.size(); ++m) save_under(state, std::to_string(m), *members_[m]);
   }
   void load(const StateDict& state) override {
-    for (size_t m = 0; m < members_.size(); ++m)
-      load_under(state, std::to_string(m), *members_[m]);
+    for (size_t m = 0; m < members_.size(); ++m) load_under(state, std::to_string(m), *members_[m]);
   }
 
  private:

@@ -21,8 +21,9 @@ class JobApplication final : public PointwiseReward {
   struct Config {
     std::string decision_column = "decision", score_column = "score", skills_column = "skills";
     double decision_weight = 1.0, score_weight = 0.5, evidence_weight = 0.5, format_weight = 0.25;
-    double penalty = 0.25;
+    double penalty = 0.25, accept_score = 5.0;
     std::string penalize = "contradiction";
+    std::string baseline_column;
     void fields(FieldVisitor& v) {
       v.field("decision_column", decision_column, "Column with SELECTED or REJECTED.");
       v.field("score_column", score_column, "Column with the right score, 0 to 10.");
@@ -36,6 +37,11 @@ class JobApplication final : public PointwiseReward {
       v.choice("penalize", penalize, {"contradiction", "false_accept"},
                "contradiction: decision and score disagree; false_accept: the whole reward of a "
                "wrong SELECTED is -penalty.");
+      v.field("accept_score", accept_score,
+              "contradiction: a score from here on speaks for SELECTED.");
+      v.field("baseline_column", baseline_column,
+              "Column with another judge's decision, whose accuracy is recorded as the part "
+              "baseline.");
       v.require(penalty >= 0, "penalty", "must not be negative");
     }
   };
@@ -66,13 +72,20 @@ class JobApplication final : public PointwiseReward {
                    {"score", given ? std::max(0.0, 1.0 - std::abs(*given - *gold) / 10.0) : 0.0},
                    {"evidence", reasons ? evidence_f1(*reasons, skills) : 0.0},
                    {"format", score.unreadable.empty() ? 1.0 : 0.0}};
+    // Means over the completions that have them: of the rows to select, and of those selected.
+    if (*wanted) score.parts["recall"] = decision && *decision ? 1.0 : 0.0;
+    if (decision && *decision) score.parts["precision"] = *wanted ? 1.0 : 0.0;
+    if (!config_.baseline_column.empty()) {
+      const auto other = read_decision(column(example, config_.baseline_column, "job_application"));
+      score.parts["baseline"] = other == wanted ? 1.0 : 0.0;
+    }
     score.value = config_.decision_weight * score.parts["decision"] +
                   config_.score_weight * score.parts["score"] +
                   config_.evidence_weight * score.parts["evidence"] +
                   config_.format_weight * score.parts["format"];
     if (config_.penalize == "false_accept") {
       if (decision && *decision && !*wanted) score.value = -config_.penalty;
-    } else if (decision && given && *decision != (*given >= 5.0)) {
+    } else if (decision && given && *decision != (*given >= config_.accept_score)) {
       score.value -= config_.penalty;
     }
     return score;

@@ -15,8 +15,9 @@ class TextOverlap final : public PointwiseReward {
     std::string reference_column = "reference";
     std::string answer_tag = "answer";
     void fields(FieldVisitor& v) {
-      v.choice("metric", metric, {"bleu", "rouge_l", "chrf", "bleu_rouge"},
-               "bleu_rouge: the harmonic mean of BLEU and ROUGE-L.");
+      v.choice(
+          "metric", metric, {"bleu", "rouge_l", "chrf", "bleu_rouge", "token_f1"},
+          "token_f1: of the bags of words; bleu_rouge: the harmonic mean of BLEU and ROUGE-L.");
       v.choice("bleu_style", bleu_style, {"hf_smooth", "sacre_exp", "sacre_exp_effective"},
                "hf_smooth: (m+1)/(t+1), shortest reference; sacre_exp: sacreBLEU's smoothing, "
                "closest reference; sacre_exp_effective: its sentence_bleu.");
@@ -38,6 +39,7 @@ class TextOverlap final : public PointwiseReward {
 
   double value(std::string_view text, const std::vector<std::string>& references) const {
     if (config_.metric == "chrf") return chrf(text, references);
+    if (config_.metric == "token_f1") return token_f1(text, references);
     if (config_.metric == "rouge_l") return rouge_l(text, references);
     const auto style = config_.bleu_style == "hf_smooth"   ? BleuStyle::kHfSmooth
                        : config_.bleu_style == "sacre_exp" ? BleuStyle::kSacreExp

@@ -11,8 +11,8 @@ namespace {
 
 /// ToolRL (Qian et al. 2025): format (think, tool_call, response: each tag at most once, in order,
 /// as the reference implies) plus correctness of the calls, with the switches and schedules that
-/// the paper compares. Its step is the number of batches it has scored.
-class ToolCallReward final : public RewardFunction {
+/// the paper compares. The step of a schedule is that of the policy that sampled the completion.
+class ToolCallReward final : public PointwiseReward {
  public:
   struct Config {
     std::string answer_column = "tool_calls";
@@ -22,7 +22,8 @@ class ToolCallReward final : public RewardFunction {
     std::string schedule = "none";
     int64_t schedule_steps = 150;
     bool length_reward = false;
-    int64_t length_words = 512;
+    int64_t length_words = 512, length_steps = 105;
+    std::optional<int64_t> length_words_final;
     void fields(FieldVisitor& v) {
       v.field("answer_column", answer_column,
               "Column with the right calls: a JSON list of {name, parameters}; empty or []: none.");
@@ -39,9 +40,16 @@ class ToolCallReward final : public RewardFunction {
       v.field("length_reward", length_reward,
               "Add min(1, words of the think block / length_words).");
       v.field("length_words", length_words, "Words of the think block for the whole reward.");
+      v.field("length_words_final", length_words_final,
+              "The same from step length_steps on, rising evenly to it (the paper: 384 to 640); "
+              "null: length_words.");
+      v.field("length_steps", length_steps, "Steps of that rise.");
       v.require(max_correctness > 0, "max_correctness", "must be positive");
       v.require(schedule_steps > 0, "schedule_steps", "must be positive");
       v.require(length_words > 0, "length_words", "must be positive");
+      v.require(!length_words_final || *length_words_final > 0, "length_words_final",
+                "must be positive, or null");
+      v.require(length_steps > 0, "length_steps", "must be positive");
     }
   };
   explicit ToolCallReward(const Config& config)
@@ -50,18 +58,6 @@ class ToolCallReward final : public RewardFunction {
                : config.match == "intermediate" ? ToolMatch::kIntermediate
                : config.match == "coarse"       ? ToolMatch::kCoarse
                                                 : ToolMatch::kStrict) {}
-
-  std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
-    std::vector<std::vector<Score>> scores;
-    for (const auto& group : groups) {
-      const auto wanted = wanted_calls(group.example);
-      auto& row = scores.emplace_back();
-      for (const auto& completion : group.completions)
-        row.push_back(score_one(completion.text, wanted));
-    }
-    ++step_;
-    return scores;
-  }
 
  private:
   std::vector<ToolCall> wanted_calls(const Example& example) const {
@@ -76,7 +72,10 @@ class ToolCallReward final : public RewardFunction {
     return *calls;
   }
 
-  Score score_one(const std::string& text, const std::vector<ToolCall>& wanted) const {
+  Score score_one(const Example& example, const Completion& completion) override {
+    const auto wanted = wanted_calls(example);
+    const std::string& text = completion.text;
+    const int64_t step = completion.policy_version;
     Score score;
     const bool format = has_form(text, !wanted.empty());
     double correctness = 0.0;
@@ -91,13 +90,14 @@ class ToolCallReward final : public RewardFunction {
       correctness = given ? tool_correctness(*given, wanted, match_, config_.max_correctness)
                           : -config_.max_correctness;
     }
-    score.parts = {{"format", format ? 1.0 : 0.0}, {"correctness", correctness}};
-    score.value = format_scale() * (format ? 1.0 : 0.0) + correctness_scale() * correctness;
+    score.parts = {{"format", format ? 1.0 : 0.0},
+                   {"correctness", correctness},
+                   {"exact", correctness == config_.max_correctness ? 1.0 : 0.0}};
+    score.value = format_scale(step) * (format ? 1.0 : 0.0) + correctness_scale(step) * correctness;
     if (config_.length_reward) {
       const auto think = only_block(text, "think");
       const auto words = think ? tokenize_13a(*think).size() : 0;
-      score.parts["length"] =
-          std::min(1.0, static_cast<double>(words) / static_cast<double>(config_.length_words));
+      score.parts["length"] = std::min(1.0, static_cast<double>(words) / target_words(step));
       score.value += score.parts["length"];
     }
     return score;
@@ -123,19 +123,27 @@ class ToolCallReward final : public RewardFunction {
            (calls || text.find("<tool_call>") == std::string_view::npos);
   }
 
-  double progress() const {
-    return std::min(1.0, static_cast<double>(step_) / static_cast<double>(config_.schedule_steps));
+  static double progress(int64_t step, int64_t steps) {
+    return std::min(1.0, static_cast<double>(step) / static_cast<double>(steps));
   }
-  double format_scale() const { return config_.schedule == "linear" ? 2.0 - progress() : 1.0; }
-  double correctness_scale() const {
-    if (config_.schedule == "linear") return (2.0 + progress()) / 3.0;
-    if (config_.schedule == "two_stage") return progress() < 1.0 ? 1.0 / 3.0 : 1.0;
+  double format_scale(int64_t step) const {
+    return config_.schedule == "linear" ? 2.0 - progress(step, config_.schedule_steps) : 1.0;
+  }
+  double correctness_scale(int64_t step) const {
+    const double done = progress(step, config_.schedule_steps);
+    if (config_.schedule == "linear") return (2.0 + done) / 3.0;
+    if (config_.schedule == "two_stage") return done < 1.0 ? 1.0 / 3.0 : 1.0;
     return 1.0;
+  }
+  double target_words(int64_t step) const {
+    const auto first = static_cast<double>(config_.length_words);
+    const auto last =
+        static_cast<double>(config_.length_words_final.value_or(config_.length_words));
+    return first + (last - first) * progress(step, config_.length_steps);
   }
 
   Config config_;
   ToolMatch match_;
-  int64_t step_ = 0;
 };
 
 MEED_REGISTER(reward_functions, "tool_call", ToolCallReward,

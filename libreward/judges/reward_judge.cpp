@@ -1,6 +1,7 @@
 #include <cmath>
 #include <map>
 
+#include "libpolicy/text/tokenizer.h"
 #include "libreward/judges/pairwise_judge.h"
 #include "libreward/reward_function.h"
 
@@ -26,21 +27,33 @@ class RewardJudge final : public PairwiseJudge {
     }
   };
   RewardJudge(const Config& config, RunContext& context)
-      : config_(config), function_(reward_functions().create(*config.reward, context)) {}
+      : config_(config),
+        function_(reward_functions().create(*config.reward, context)),
+        tokenizer_(context.tokenizer) {}
 
   std::vector<double> judge(std::span<const JudgeQuery> queries) override {
-    // Each text of a prompt is scored once, however many pairs it stands in.
+    // Each text of a prompt is scored once, however many pairs it stands in; all prompts together.
     std::map<const Example*, std::map<std::string_view, double>> values;
+    std::vector<const Example*> order;
     for (const auto& query : queries) {
-      values[query.example][query.first];
-      values[query.example][query.second];
+      auto& texts = values[query.example];
+      if (texts.empty()) order.push_back(query.example);
+      texts[query.first];
+      texts[query.second];
     }
-    for (auto& [example, texts] : values) {
-      RolloutGroup group{.example = *example};
-      for (const auto& [text, value] : texts) group.completions.emplace_back().text = text;
-      const auto scores = function_->score({&group, 1});
+    std::vector<RolloutGroup> groups;
+    for (const auto* example : order) {
+      groups.push_back({.example = *example});
+      for (const auto& [text, value] : values[example]) {
+        auto& completion = groups.back().completions.emplace_back();
+        completion.text = text;
+        if (tokenizer_ != nullptr) completion.token_ids = tokenizer_->encode(text);
+      }
+    }
+    const auto scores = function_->score(groups);
+    for (size_t p = 0; p < order.size(); ++p) {
       size_t i = 0;
-      for (auto& [text, value] : texts) value = scores[0][i++].value;
+      for (auto& [text, value] : values[order[p]]) value = scores[p][i++].value;
     }
     std::vector<double> verdicts;
     for (const auto& query : queries) {
@@ -60,6 +73,7 @@ class RewardJudge final : public PairwiseJudge {
   }
   Config config_;
   std::unique_ptr<RewardFunction> function_;
+  const Tokenizer* tokenizer_;
 };
 
 MEED_REGISTER(pairwise_judges, "reward", RewardJudge,

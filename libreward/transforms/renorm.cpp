@@ -12,8 +12,9 @@ class Renorm final : public RewardTransform {
  public:
   struct Config {
     static constexpr const char* kShapes = "outcome step";
-    bool centred_outcome = false;
+    bool centre = true, centred_outcome = false;
     void fields(FieldVisitor& v) {
+      v.field("centre", centre, "False leaves the -1 out: the plain sum r_p,t + r_o.");
       v.field("centred_outcome", centred_outcome, "The last step gets r_o - 1/2 instead of r_o.");
     }
   };
@@ -25,7 +26,7 @@ class Renorm final : public RewardTransform {
       for (auto& steps : rewards.steps_PGS[p]) {
         const double success = r_o[i++];
         if (steps.empty()) continue;
-        for (double& step : steps) step += success - 1.0;
+        for (double& step : steps) step += success - (config_.centre ? 1.0 : 0.0);
         steps.back() = config_.centred_outcome ? success - 0.5 : success;
       }
     }

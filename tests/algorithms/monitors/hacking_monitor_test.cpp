@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
+#include <cmath>
 
 namespace meed {
 namespace {
@@ -48,6 +48,37 @@ TEST(HackingMonitor, DriftIsRaisedOnceAndStateComesBack) {
   second.load(state);
   EXPECT_TRUE(second.add({.length = 210}).alarms.empty());
   EXPECT_GT(second.add({.length = 220}).length_drift, 3.0);
+}
+
+TEST(HackingMonitor, ABaselineOfFewPointsIsNotTakenForCertain) {
+  // Exact normal deviates of Student's t: 6.6201 on 4 degrees of freedom and 3.0 at infinity have
+  // the two-sided tail 0.0027.
+  EXPECT_NEAR(deviations_from(0, 1, 5, 6.6201 * std::sqrt(1.2)), 3.0, 0.03);
+  EXPECT_NEAR(deviations_from(0, 1, 100'000, 3.0), 3.0, 1e-3);
+  EXPECT_NEAR(deviations_from(10, 2, 5, 4), -deviations_from(10, 2, 5, 16), 1e-12);
+  // 4.1 deviations of the first five points, a change of 8 %, twice over.
+  HackingMonitor healthy({});
+  const double lengths[] = {4.85, 4.95, 4.76, 4.80, 4.91, 5.22, 5.23, 5.22, 5.30};
+  for (const double length : lengths) EXPECT_TRUE(healthy.add({.length = length}).alarms.empty());
+  // The same spread, doubled in the end.
+  HackingMonitor hacked({});
+  int alarms = 0;
+  const double growing[] = {4.85, 4.95, 4.76, 4.80, 4.91, 5.2, 5.9, 6.8, 7.9, 9.0, 9.6};
+  for (const double length : growing)
+    alarms += static_cast<int>(hacked.add({.length = length}).alarms.size());
+  EXPECT_EQ(alarms, 1);
+}
+
+TEST(HackingMonitor, RefusalsRiseByAShareOfAllCompletions) {
+  const auto alarms = [](double last) {
+    HackingMonitor monitor({});
+    int count = 0;
+    for (const double share : {0.0, 0.01, 0.0, 0.0, 0.01, last, last, last})
+      count += static_cast<int>(monitor.add({.length = 10, .refusals = share}).alarms.size());
+    return count;
+  };
+  EXPECT_EQ(alarms(0.1), 0);
+  EXPECT_EQ(alarms(0.4), 1);
 }
 
 TEST(Spearman, RanksTies) {

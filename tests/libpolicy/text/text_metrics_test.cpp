@@ -62,5 +62,16 @@ TEST(TextMetrics, AnyBytesGiveANumberInTheUnitInterval) {
   }
 }
 
+TEST(TokenF1, IsOfBagsOfWords) {
+  const auto f1 = [](const char* text, std::vector<std::string> references) {
+    return token_f1(text, references);
+  };
+  EXPECT_EQ(f1("Red star and blue cross", {"blue cross and red star"}), 1.0);
+  EXPECT_NEAR(f1("red star star", {"red star"}), 0.8, 1e-12);
+  EXPECT_NEAR(f1("a b", {"c d", "b c d e"}), 1.0 / 3.0, 1e-12);
+  EXPECT_EQ(f1("", {"a"}), 0.0);
+  EXPECT_EQ(f1("a", {}), 0.0);
+}
+
 }  // namespace
 }  // namespace meed

@@ -244,8 +244,8 @@ TEST_F(Rewards, HybridRewardsTakeTheRuleOrTheModel) {
 }
 
 TEST_F(Rewards, MathEquivalenceSaysHowSureItIs) {
-  const auto scores = score("[{type: math_equivalence}]",
-                            {"\\boxed{\\frac{24}{2}}", "we get 12 then", "none", ""});
+  const auto scores =
+      score("[{type: math_equivalence}]", {"\\boxed{\\frac{24}{2}}", "we get 12 then", "none", ""});
   EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{1, 1, 0, 0}));
   EXPECT_EQ(values(scores.parts.at("math_equivalence/confidence")),
             (std::vector<double>{1, 0.5, 0, 0}));
@@ -268,6 +268,126 @@ TEST_F(Rewards, EnsemblesHaveTheWorkedValues) {
       {"#### 12", "12", "x"});
   EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{1, 0, 0}));
   EXPECT_EQ(values(scores.parts.at("ensemble/disagreement")), (std::vector<double>{0, .5, 0}));
+}
+
+TEST_F(Rewards, JudgesThatThinkEarnTheWorkedValues) {
+  const auto answer = [](const std::string& verdict, const std::string& given) {
+    return "<think>Both are short.\n" + verdict + "</think>\n<answer>" + given + "</answer>";
+  };
+  const std::vector<std::string> texts = {answer("Response 1 is better.", "1"),
+                                          answer("So response 2 is better.", "1"),
+                                          answer("Response 2 is better.", "2"),
+                                          answer("Hard to say.", "1"),
+                                          "<answer>1</answer>",
+                                          answer("Response 2 wins.\na\nb\nc", "1"),
+                                          "<think>x<answer>1",
+                                          ""};
+  const auto scores = score("[{type: r1_reward}]", texts, "1");
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{2, 1, .5, 1.5, 1, 1.5, 0, 0}));
+  EXPECT_EQ(values(scores.parts.at("r1_reward/consistency")),
+            (std::vector<double>{1, -1, 1, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(scores.unreadable.at("r1_reward/no_answer").size(), 2u);
+  EXPECT_EQ(scores.unreadable.at("r1_reward/no_think").size(), 1u);
+  EXPECT_EQ(
+      values(score("[{type: r1_reward, signed_consistency: false}]", {texts[1]}, "1").rewards_PG),
+      (std::vector<double>{1.5}));
+}
+
+TEST_F(Rewards, LanguagesAreToldApartAndNewOnesLearntFromSamples) {
+  const std::string german = "Das ist ein kurzer Satz, den man leicht erkennt.";
+  EXPECT_EQ(values(score("[{type: language}]", {german, "This is a short sentence.", "12 + 7"}, "",
+                         {{"language", "de"}})
+                       .rewards_PG),
+            (std::vector<double>{1, 0, 0}));
+  const auto scores = score(
+      "[{type: language, answer_tag: answer, languages: [en, xx], samples: {xx: \"kaba zuru "
+      "kazu baru zaka\"}}]",
+      {"<answer>zuba karu</answer>", "<answer>the day was long</answer>", "zuba", "", "\xff"}, "",
+      {{"language", "xx"}});
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{1, 0, 0, 0, 0}));
+  EXPECT_EQ(scores.unreadable.at("language/no_answer").size(), 3u);
+  EXPECT_THROW(score("[{type: language}]", {"x"}, "", {{"language", "tlh"}}), DataError);
+  EXPECT_THROW(score("[{type: language, languages: [tlh]}]", {"x"}), ConfigError);
+}
+
+TEST_F(Rewards, RowsSayWhichRewardsApply) {
+  RolloutGroup full, light;
+  full.example.extra = {{"direction", "main"}, {"answer", "12"}};
+  light.example.extra = {{"direction", "transfer"}};
+  for (auto* group : {&full, &light}) group->completions.emplace_back().text = "#### 12";
+  RewardPipeline pipeline(
+      ConfigNode::parse_string("[{type: math_answer, weight: 2, rows: {column: direction, values: "
+                               "[main]}}, {type: format, pattern: '#### .*', weight: 0.5}]")
+          .items(),
+      context_);
+  const auto scores = pipeline.score(std::vector<RolloutGroup>{full, light});
+  EXPECT_EQ(values(scores.rewards_PG), (std::vector<double>{2.5, 0.5}));
+  EXPECT_TRUE(std::isnan(values(scores.components.at("math_answer"))[1]));
+  light.example.extra.clear();
+  EXPECT_THROW(pipeline.score(std::vector<RolloutGroup>{light}), DataError);
+}
+
+TEST_F(Rewards, ToolRewardSchedulesFollowTheStepOfThePolicy) {
+  const auto at_step = [&](int64_t step, const std::string& keys) {
+    RolloutGroup group;
+    group.example.extra = {{"tool_calls", R"([{"name": "f", "parameters": {}}])"}};
+    auto& completion = group.completions.emplace_back();
+    completion.text = "<think>a b c d</think><tool_call>{\"name\": \"f\"}</tool_call>";
+    completion.policy_version = step;
+    RewardPipeline pipeline(ConfigNode::parse_string("[{type: tool_call, " + keys + "}]").items(),
+                            context_);
+    return pipeline.score(std::vector<RolloutGroup>{group}).rewards_PG.item<double>();
+  };
+  EXPECT_EQ(at_step(0, "schedule: linear"), 2.0 + 2.0);
+  EXPECT_EQ(at_step(75, "schedule: linear"), 1.5 + 2.5);
+  EXPECT_EQ(at_step(150, "schedule: linear"), 1.0 + 3.0);
+  EXPECT_EQ(at_step(29, "schedule: two_stage, schedule_steps: 30"), 1.0 + 1.0);
+  EXPECT_EQ(at_step(30, "schedule: two_stage, schedule_steps: 30"), 1.0 + 3.0);
+  const std::string length =
+      "length_reward: true, length_words: 8, length_words_final: 16, length_steps: 10";
+  EXPECT_EQ(at_step(0, length), 4.0 + 0.5);
+  EXPECT_EQ(at_step(10, length), 4.0 + 0.25);
+}
+
+TEST_F(Rewards, NothingThatAPolicyWritesBreaksAReward) {
+  std::string deep;
+  for (int i = 0; i < 100'000; ++i) deep += i % 2 ? "[" : "{\"a\":";
+  const std::vector<std::string> texts = {"",
+                                          " \n",
+                                          "\xff\xfe\x00",
+                                          deep,
+                                          "<think><think></answer><answer>",
+                                          "#### 1e999999",
+                                          std::string(100'000, '9'),
+                                          "\xe4\xb8\xad\xe6\x96\x87 \xd8\xa7",
+                                          "\\boxed{\\frac{1}{0}}",
+                                          "<tool_call>{\"name\": 1e400}</tool_call>",
+                                          "<answer>" + deep + "</answer>",
+                                          "<tool_call>" + deep + "</tool_call>",
+                                          "<score>-inf</score><decision>SELECTED</decision>"};
+  for (const auto& [yaml, name] : std::map<std::string, std::string>{
+           {"{type: math_answer}", ""},
+           {"{type: math_equivalence}", "math_equivalence"},
+           {"{type: text_overlap, metric: bleu_rouge}", "text_overlap"},
+           {"{type: tool_call}", "tool_call"},
+           {"{type: job_application}", "job_application"},
+           {"{type: r1_reward}", "r1_reward"},
+           {"{type: language, answer_tag: answer}", "language"},
+           {"{type: group_length_penalty}", ""},
+           {"{type: ngram_repetition}", ""}}) {
+    const auto scores = score("[" + yaml + "]", texts, "12",
+                              {{"tool_calls", R"([{"name": "f", "parameters": {"a": 1}}])"},
+                               {"decision", "REJECTED"},
+                               {"score", "3"},
+                               {"skills", "[\"C++\"]"},
+                               {"language", "en"},
+                               {"reference", "a text"}});
+    for (const double value : values(scores.rewards_PG)) EXPECT_TRUE(std::isfinite(value)) << yaml;
+    if (name.empty()) continue;
+    size_t named = 0;
+    for (const auto& [reason, places] : scores.unreadable) named += places.size();
+    EXPECT_GE(named, 2u) << yaml;
+  }
 }
 
 TEST_F(Rewards, BadConfigurationSaysWhere) {

@@ -129,5 +129,30 @@ TEST_F(Transforms, ShapesThatDoNotFitAreRefused) {
             std::string::npos);
 }
 
+TEST_F(Transforms, RenormWithoutItsMinusOneIsTheNaiveSum) {
+  expect_near(steps({"{type: renorm, centre: false}"}, {.5, 1, .3}, 1.0), {1.5, 2, 1});
+}
+
+TEST_F(Transforms, LogSigmoidTakesTheRowsOwnReference) {
+  const auto transform = make("{type: log_sigmoid, reference: column, column: median}");
+  Example first, second;
+  first.extra["median"] = "2";
+  second.extra["median"] = "-1.5";
+  RewardBatch batch{.outcome_PG = at::tensor({4.0, 2.0, -1.5, -3.5}, at::kDouble).view({2, 2}),
+                    .examples_P = {&first, &second}};
+  transform->apply(batch);
+  const auto flat = batch.outcome_PG.contiguous();
+  expect_near({flat.data_ptr<double>(), flat.data_ptr<double>() + 4},
+              {-0.126928, -0.693147, -0.693147, -2.126928});
+  second.extra["median"] = "high";
+  EXPECT_THROW(transform->apply(batch), DataError);
+}
+
+TEST_F(Transforms, QuantizeGivesMarks) {
+  expect_near(outcomes("{type: quantize}", {-1, 0, .1, .2, .55, .99, 1, 7}),
+              {.2, .2, .2, .4, .6, 1, 1, 1});
+  EXPECT_TRUE(std::isnan(outcomes("{type: quantize}", {std::nan(""), 1})[0]));
+}
+
 }  // namespace
 }  // namespace meed

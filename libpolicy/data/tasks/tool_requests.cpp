@@ -1,0 +1,143 @@
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "libpolicy/core/error.h"
+#include "libpolicy/data/generated_task.h"
+#include "libpolicy/generation/environment.h"
+
+namespace meed {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A function of the set: its parameters in order, each with the values that it takes.
+struct Tool {
+  const char* name;
+  std::vector<std::pair<const char*, const std::vector<std::string>*>> parameters;
+};
+
+const std::vector<std::string> kCities = {"rome", "paris", "oslo", "berlin", "madrid", "vienna"};
+const std::vector<std::string> kDays = {"monday", "tuesday", "friday", "sunday"};
+const std::vector<std::string> kPeople = {"anna", "ben", "carla", "david"};
+const std::vector<std::string> kThings = {"bread", "milk", "apples", "coffee"};
+const std::vector<std::string> kSmall = {"1", "2", "3", "4", "5"};
+const std::vector<std::string> kColours = {"red", "blue", "green"};
+
+const std::vector<Tool>& tools() {
+  static const std::vector<Tool> all = {
+      {"weather", {{"city", &kCities}, {"day", &kDays}}},
+      {"flight", {{"from", &kCities}, {"to", &kCities}, {"day", &kDays}, {"seats", &kSmall}}},
+      {"hotel", {{"city", &kCities}, {"day", &kDays}, {"nights", &kSmall}}},
+      {"train", {{"from", &kCities}, {"to", &kCities}, {"day", &kDays}}},
+      {"call", {{"person", &kPeople}, {"day", &kDays}}},
+      {"message", {{"person", &kPeople}, {"about", &kThings}}},
+      {"meeting", {{"person", &kPeople}, {"city", &kCities}, {"day", &kDays}}},
+      {"order", {{"item", &kThings}, {"count", &kSmall}}},
+      {"pay", {{"person", &kPeople}, {"amount", &kSmall}}},
+      {"lamp", {{"colour", &kColours}, {"level", &kSmall}}},
+      {"timer", {{"minutes", &kSmall}, {"colour", &kColours}}},
+      {"recipe", {{"item", &kThings}, {"people", &kSmall}, {"day", &kDays}}}};
+  return all;
+}
+
+const Tool* find_tool(const std::string& name) {
+  for (const auto& tool : tools())
+    if (name == tool.name) return &tool;
+  return nullptr;
+}
+
+/// Requests that a call of one of 12 tools with two to four parameters answers (the toy of ToolRL):
+/// "weather city rome day monday" in an order and with words of its own. The column `tool_calls`
+/// holds the right call; with `error_rate` a parameter of the completion's call is wrong or
+/// missing.
+class ToolRequests final : public GeneratedTask {
+ public:
+  struct Config {
+    GeneratedRows rows;
+    double error_rate = 0.0;
+    bool think = true;
+    void fields(FieldVisitor& v) {
+      rows.fields(v);
+      v.field("error_rate", error_rate, "Chance of a mistake in each parameter of the completion.");
+      v.field("think", think, "The completion names the tool in a <think> block first.");
+      v.require(error_rate >= 0 && error_rate < 1, "error_rate", "must be in [0, 1)");
+    }
+  };
+  explicit ToolRequests(const Config& config) {
+    generate(config.rows, "tool_requests",
+             [&](RandomStream& random) { return row(config, random); });
+  }
+
+ private:
+  static Example row(const Config& config, RandomStream& random) {
+    const auto& tool = pick(tools(), random);
+    Json right, said;
+    std::vector<std::string> wishes;
+    for (const auto& [name, values] : tool.parameters) {
+      const auto& value = pick(*values, random);
+      right[name] = value;
+      wishes.push_back(std::string(name) + " " + value);
+      if (random.next() >= config.error_rate)
+        said[name] = value;
+      else if (random.next() < 0.5)
+        said[name] = pick(*values, random);
+    }
+    static constexpr std::array kOpenings = {"please", "i need", "now", "can you"};
+    const std::string prompt = std::string(pick(kOpenings, random)) + " " + tool.name + " " +
+                               joined(sample_of(wishes, wishes.size(), random), " ") + " ?";
+    if (said.is_null()) said = Json::object();
+    const Json call = {{"name", tool.name}, {"parameters", said}};
+    const std::string think = config.think ? "<think> " + std::string(tool.name) + " </think>" : "";
+    auto example = plain_row(prompt, think + "<tool_call>" + call.dump() + "</tool_call>");
+    example.extra["tool_calls"] =
+        Json::array({{{"name", tool.name}, {"parameters", right}}}).dump();
+    return example;
+  }
+};
+
+/// Carries out the calls of tool_requests: "<tool_call>{...}</tool_call>" is answered by
+/// "<tool_response> booked </tool_response>", or by what is wrong with it.
+class Tools final : public Environment {
+ public:
+  struct Config {
+    void fields(FieldVisitor&) {}
+  };
+  explicit Tools(const Config&) {}
+  std::vector<std::string> stop_strings() const override { return {"</tool_call>"}; }
+  std::optional<EnvironmentReply> reply(const Example&,
+                                        std::span<const Completion::Turn> turns) override {
+    const auto problem = problem_of(turns.back().text);
+    return EnvironmentReply{
+        .text = "<tool_response> " + (problem.empty() ? "done" : problem) + " </tool_response>",
+        .failed = !problem.empty()};
+  }
+
+ private:
+  static std::string problem_of(const std::string& turn) {
+    const size_t close = turn.rfind("</tool_call>"), open = turn.rfind("<tool_call>", close);
+    if (open == std::string::npos) return "no call";
+    const std::string_view inside = std::string_view(turn).substr(open + 11, close - open - 11);
+    constexpr size_t kMaxCall = 4096;  // bounds the parser's recursion
+    if (inside.size() > kMaxCall) return "call too long";
+    const auto json = Json::parse(inside, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("name") || !json["name"].is_string() ||
+        !json.contains("parameters") || !json["parameters"].is_object())
+      return "not a call";
+    const auto* tool = find_tool(json["name"].get<std::string>());
+    if (tool == nullptr) return "unknown tool";
+    for (const auto& [name, values] : tool->parameters) {
+      if (!json["parameters"].contains(name)) return std::string("missing ") + name;
+      const auto& value = json["parameters"][name];
+      if (!value.is_string() ||
+          std::find(values->begin(), values->end(), value.get<std::string>()) == values->end())
+        return std::string("wrong ") + name;
+    }
+    return json["parameters"].size() > tool->parameters.size() ? "unknown parameter" : "";
+  }
+};
+
+MEED_REGISTER(datasets, "tool_requests", ToolRequests, "Requests for calls of 12 tools.");
+MEED_REGISTER(environments, "tools", Tools, "Carries out the calls of tool_requests.");
+
+}  // namespace
+}  // namespace meed
