@@ -26,6 +26,8 @@ struct EncodedRow {
   std::optional<double> margin;
   bool desirable = true;       ///< label of an unpaired preference
   std::vector<double> labels;  ///< of attributes; kMissingLabel where there is none
+  /// sft: 1 on the tokens of prompt and completion that assistants wrote; empty: no such mask
+  std::vector<uint8_t> assistant_mask;
   bool truncated = false;
   std::shared_ptr<const VectorExample> example;  ///< of algorithms that read vectors, not tokens
 
