@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "libpolicy/core/registry.h"
 
@@ -18,5 +20,11 @@ class Algorithm {
 };
 
 Registry<Algorithm>& algorithms();
+
+/// Says that the algorithm `name` needs no `model` in its recipe: it works on vectors or tables.
+/// Returns true, so that it can stand beside MEED_REGISTER.
+bool works_without_model(const std::string& name);
+/// Whether the recipe's algorithm needs one; an unknown algorithm does.
+bool needs_model(const std::optional<ConfigNode>& algorithm);
 
 }  // namespace meed

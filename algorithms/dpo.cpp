@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "algorithms/pair_batch.h"
+#include "algorithms/reference_logprobs.h"
+#include "algorithms/reference_sync.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/losses/dpo.h"
 
@@ -19,6 +21,8 @@ class Dpo final : public PairAlgorithm {
     double dynamic_beta_w = 0.0, dynamic_beta_k = 0.5;
     int64_t max_length = 1024;
     std::string truncation_mode = "keep_start";
+    bool precompute_ref_log_probs = false, use_weighting = false;
+    ReferenceSync reference;
     void fields(FieldVisitor& v) {
       v.field("loss_type", loss.loss_type,
               "One or several of sigmoid (DPO), hinge (SLiC), ipo, exo_pair, nca_pair, robust, "
@@ -44,10 +48,19 @@ class Dpo final : public PairAlgorithm {
       v.field("max_length", max_length, "Longer rows are cut.");
       v.choice("truncation_mode", truncation_mode, {"keep_start", "keep_end"},
                "Which end of a row that is too long stays.");
+      v.field("precompute_ref_log_probs", precompute_ref_log_probs,
+              "Ask the reference about all of the data before the first step, then free it.");
+      v.field("use_weighting", use_weighting,
+              "Weigh each pair by how likely the policy is to give it (WPO).");
+      reference.fields(v);
+      v.require(!reference.sync_ref_model || !precompute_ref_log_probs, "sync_ref_model",
+                "cannot go with precompute_ref_log_probs, which takes the reference as fixed");
       for (const auto& type : loss.loss_type) {
         const auto& known = dpo_loss_types();
         v.require(std::find(known.begin(), known.end(), type) != known.end(), "loss_type",
                   "names \"" + type + "\", which is not one of the losses");
+        v.require(!use_weighting || !type.starts_with("aot"), "use_weighting",
+                  "cannot weigh the pairs of " + type + ", which sorts them");
         v.require(type != "exo_pair" || loss.label_smoothing > 0, "label_smoothing",
                   "must be above 0 for exo_pair");
       }
@@ -70,6 +83,20 @@ class Dpo final : public PairAlgorithm {
       : PairAlgorithm("dpo", config.max_length, config.truncation_mode == "keep_start"),
         config_(config) {}
 
+  TrainableModel prepare(TrainingRun& run) override {
+    auto model = PairAlgorithm::prepare(run);
+    if (config_.precompute_ref_log_probs)
+      reference_ = std::make_unique<ReferenceLogprobs>(
+          run, policy(), [this](const Example& example) { return encode(example); },
+          config_.ld_alpha);
+    return model;
+  }
+
+  void after_update(int64_t step) override {
+    if (config_.reference.is_due(step))
+      policy().sync_reference(config_.reference.ref_model_mixup_alpha);
+  }
+
   EncodedRow encode(const Example& example) override {
     auto row = PairAlgorithm::encode(example);
     if (config_.dynamic_beta_w > 0 && !row.margin)
@@ -81,32 +108,38 @@ class Dpo final : public PairAlgorithm {
 
   LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
     const PairBatch pairs(rows);
-    const auto ref_2B = policy().with_reference([&](CausalLm& model) {
-      return pair_sums(model, pairs, config_.ld_alpha);
-    });
-    const auto logprobs = pair_logprobs(policy().model(), pairs, config_.ld_alpha);
+    const auto ref_2B =
+        reference_ ? reference_->sums(rows) : policy().with_reference([&](CausalLm& model) {
+          return pair_sums(model, pairs, config_.ld_alpha);
+        });
+    const auto logprobs =
+        pair_logprobs(policy().model(), pairs, config_.ld_alpha, config_.use_weighting);
     DpoInputs in{.policy_chosen_B = pairs.chosen(logprobs.sums_2B),
                  .policy_rejected_B = pairs.rejected(logprobs.sums_2B),
                  .ref_chosen_B = pairs.chosen(ref_2B),
                  .ref_rejected_B = pairs.rejected(ref_2B),
                  .chosen_lengths_B = pairs.chosen(pairs.lengths_S),
                  .rejected_lengths_B = pairs.rejected(pairs.lengths_S),
-                 .chosen_logprobs_B = pairs.chosen(logprobs.plain_2B)};
+                 .chosen_logprobs_B = pairs.chosen(logprobs.plain_2B),
+                 .weights_B = logprobs.weights_B};
     if (config_.dynamic_beta_w > 0) {
       std::vector<float> gaps;
       for (const auto& row : rows) gaps.push_back(static_cast<float>(row.margin.value_or(0.0)));
       in.betas_B = dynamic_beta(at::tensor(gaps), config_.loss.beta, config_.dynamic_beta_w,
                                 config_.dynamic_beta_k);
     }
-    auto output = dpo_loss(
-        in, config_.loss,
-        {.num_pairs = totals.weight, .num_chosen_tokens = totals.first_tokens});
+    auto output = dpo_loss(in, config_.loss,
+                           {.num_pairs = totals.weight, .num_chosen_tokens = totals.first_tokens});
     merge(output.metrics, logprobs.metrics);
     return output;
   }
 
+ protected:
+  bool moves_reference() const override { return config_.reference.sync_ref_model; }
+
  private:
   Config config_;
+  std::unique_ptr<ReferenceLogprobs> reference_;
 };
 
 MEED_REGISTER(algorithms, "dpo", Dpo,

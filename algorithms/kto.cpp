@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "algorithms/pair_batch.h"
+#include "algorithms/reference_sync.h"
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/losses/reference_free.h"
@@ -16,8 +17,7 @@ namespace {
 /// Log-probability of each row's completion, [B].
 at::Tensor sums(CausalLm& model, const CompletionBatch& rows) {
   return at::zeros({rows.num_rows})
-      .index_add(0, rows.sequence_M,
-                 token_logprobs(model, rows.batch, rows.selected_M).logprobs_M);
+      .index_add(0, rows.sequence_M, token_logprobs(model, rows.batch, rows.selected_M).logprobs_M);
 }
 
 /// Kahneman-Tversky optimisation (Ethayarajh et al. 2024) from rows that are each desirable or not.
@@ -29,6 +29,7 @@ class Kto final : public OfflineAlgorithm {
     double beta = 0.1;
     double desirable_weight = 1.0, undesirable_weight = 1.0;
     int64_t max_length = 1024;
+    ReferenceSync reference;
     void fields(FieldVisitor& v) {
       v.choice("loss_type", loss_type, {"kto", "apo_zero_unpaired"},
                "kto: with the KL baseline; apo_zero_unpaired: without.");
@@ -36,6 +37,7 @@ class Kto final : public OfflineAlgorithm {
       v.field("desirable_weight", desirable_weight, "Weight of desirable rows.");
       v.field("undesirable_weight", undesirable_weight, "Weight of undesirable rows.");
       v.field("max_length", max_length, "Longer rows are cut.");
+      reference.fields(v);
       v.require(beta > 0, "beta", "must be positive");
       v.require(desirable_weight >= 0 && undesirable_weight >= 0, "undesirable_weight",
                 "and desirable_weight must not be negative");
@@ -47,7 +49,12 @@ class Kto final : public OfflineAlgorithm {
   TrainableModel prepare(TrainingRun& run) override {
     run_ = &run;
     policy_ = std::make_unique<Policy>(run.recipe(), run.seed());
-    return policy_->trainable(run);
+    return policy_->trainable(run, config_.reference.sync_ref_model);
+  }
+
+  void after_update(int64_t step) override {
+    if (config_.reference.is_due(step))
+      policy_->sync_reference(config_.reference.ref_model_mixup_alpha);
   }
 
   EncodedRow encode(const Example& example) override {
@@ -92,8 +99,7 @@ class Kto final : public OfflineAlgorithm {
     }
     at::Tensor totals = at::tensor({total, static_cast<double>(rows.size())}, at::kDouble);
     run_->comm().all_reduce(totals, ReduceOp::kSum);
-    baseline_ =
-        std::max(0.0, totals[0].item<double>() / std::max(1.0, totals[1].item<double>()));
+    baseline_ = std::max(0.0, totals[0].item<double>() / std::max(1.0, totals[1].item<double>()));
   }
 
   LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {

@@ -106,11 +106,14 @@ class OfflineTrainer {
       encoded.push_back(algorithm_.encode(data.get(rows[i])));
       truncated += encoded.back().truncated;
       totals.weight += algorithm_.weight(encoded.back());
-      totals.first_tokens += static_cast<double>(encoded.back().completion_ids[0].size());
+      const auto& completions = encoded.back().completion_ids;
+      if (!completions.empty()) totals.first_tokens += static_cast<double>(completions[0].size());
     }
     at::Tensor sums = at::tensor({totals.weight, totals.first_tokens}, at::kDouble);
     run_.comm().all_reduce(sums, ReduceOp::kSum);
-    totals = {.weight = sums[0].item<double>(), .first_tokens = sums[1].item<double>()};
+    totals = {.weight = sums[0].item<double>(),
+              .first_tokens = sums[1].item<double>(),
+              .step = learner_.step()};
     if (truncated > 0)
       run_.recorder().record("num_truncated", static_cast<double>(truncated), Reduce::kSum);
     return encoded;
@@ -129,14 +132,16 @@ class OfflineTrainer {
     const auto encoded = encode_rows(run_.data(), rows, totals);
     if (totals.weight <= 0.0)
       throw DataError("step " + std::to_string(learner_.step() + 1) +
-                      ": no row of the batch has a token to train on");
+                      ": no row of the batch has anything to train on");
     algorithm_.begin_step(encoded);
     int64_t tokens = 0;
     for (const auto& batch : micro_batches(encoded, optim_.max_tokens_per_micro_batch)) {
       learner_.accumulate(algorithm_.loss(batch, totals));
       for (const auto& row : batch) tokens += row.num_tokens();
     }
+    algorithm_.before_update();
     learner_.update();
+    algorithm_.after_update(learner_.step());
     auto& recorder = run_.recorder();
     run_.record_tokens(tokens);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - started;
@@ -165,6 +170,7 @@ class OfflineTrainer {
     auto& recorder = run_.recorder();
     recorder.record("eval_loss", global_sum(loss));
     record_metrics(recorder, sums, "eval_");
+    algorithm_.evaluate(*data, recorder);
     run_.flush_evaluation(learner_.step());
   }
 

@@ -15,6 +15,9 @@
 
 namespace meed {
 
+class Dataset;
+struct VectorExample;
+
 /// A row as token ids: a prompt (may be empty) and the texts that follow it. Preference rows have
 /// two: chosen, rejected.
 struct EncodedRow {
@@ -23,7 +26,10 @@ struct EncodedRow {
   std::optional<double> margin;
   bool desirable = true;       ///< label of an unpaired preference
   std::vector<double> labels;  ///< of attributes; kMissingLabel where there is none
+  /// sft: 1 on the tokens of prompt and completion that assistants wrote; empty: no such mask
+  std::vector<uint8_t> assistant_mask;
   bool truncated = false;
+  std::shared_ptr<const VectorExample> example;  ///< of algorithms that read vectors, not tokens
 
   int64_t num_tokens() const;
 };
@@ -32,6 +38,7 @@ struct EncodedRow {
 struct StepTotals {
   double weight = 0.0;        ///< of OfflineAlgorithm::weight
   double first_tokens = 0.0;  ///< tokens of the rows' first completions
+  int64_t step = 0;           ///< updates done before this one
 };
 
 /// Chosen and rejected of a preference row, each with the prompt they share. Throws DataError if a
@@ -54,6 +61,13 @@ class OfflineAlgorithm : public Algorithm {
   virtual void begin_step(std::span<const EncodedRow>) {}
   /// Loss of some rows, divided by a count over the whole step.
   virtual LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) = 0;
+  /// Between the last backward of a step and its update; all ranks call it.
+  virtual void before_update() {}
+  /// Metrics of the whole of eval_data that do not add up over rows, recorded with their prefix.
+  /// Every rank calls it with all rows.
+  virtual void evaluate(const Dataset&, MetricsWriter&) {}
+  /// Runs after update number `step`; all ranks call it.
+  virtual void after_update(int64_t /*step*/) {}
 };
 
 }  // namespace meed

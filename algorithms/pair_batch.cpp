@@ -1,6 +1,7 @@
 #include "algorithms/pair_batch.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
@@ -39,8 +40,19 @@ at::Tensor pair_sums(CausalLm& model, const PairBatch& pairs, std::optional<doub
                            pairs.sequence_M, pairs.num_rows, ld_alpha);
 }
 
-PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
-                           std::optional<double> ld_alpha) {
+at::Tensor wpo_weights(CausalLm& model, const PairBatch& pairs, const at::Tensor& logprobs_M) {
+  at::NoGradGuard no_grad;
+  // At half the temperature log p is 2 log p - log sum of p^2, with the p of temperature 1.
+  const auto sharp_M =
+      token_logprobs(model, pairs.batch, pairs.selected_M, /*temperature=*/0.5).logprobs_M;
+  const auto sums_2B =
+      at::zeros({2 * pairs.num_rows}).index_add(0, pairs.sequence_M, sharp_M - logprobs_M.detach());
+  const auto means_2B = sums_2B / pairs.lengths_S.clamp_min(1.0);
+  return (pairs.chosen(means_2B) + pairs.rejected(means_2B)).exp();
+}
+
+PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs, std::optional<double> ld_alpha,
+                           bool weighted) {
   const auto tokens = token_logprobs(model, pairs.batch, pairs.selected_M, /*temperature=*/1.0,
                                      /*with_entropy=*/true);
   const auto sums = [&](std::optional<double> alpha) {
@@ -48,6 +60,7 @@ PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
   };
   PairLogprobs result{.plain_2B = sums(std::nullopt)};
   result.sums_2B = ld_alpha ? sums(ld_alpha) : result.plain_2B;
+  if (weighted) result.weights_B = wpo_weights(model, pairs, tokens.logprobs_M);
   const auto count = static_cast<double>(pairs.selected_M.numel());
   result.metrics["entropy"] = {tokens.entropy_M.sum().item<double>(), count};
   if (tokens.correct_M.defined())
@@ -58,7 +71,7 @@ PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
 TrainableModel PairAlgorithm::prepare(TrainingRun& run) {
   tokenizer_ = &run.tokenizer();
   policy_ = std::make_unique<Policy>(run.recipe(), run.seed());
-  return policy_->trainable(run);
+  return policy_->trainable(run, moves_reference());
 }
 
 EncodedRow PairAlgorithm::encode(const Example& example) {

@@ -35,12 +35,17 @@ struct PairBatch : CompletionBatch {
 
 /// Summed log-probabilities of the pairs under the policy, with gradient.
 struct PairLogprobs {
-  at::Tensor sums_2B;   ///< with ld_alpha as pair_logprob_sums gives them
-  at::Tensor plain_2B;  ///< without
-  MetricSums metrics;   ///< entropy, mean_token_accuracy
+  at::Tensor sums_2B;    ///< with ld_alpha as pair_logprob_sums gives them
+  at::Tensor plain_2B;   ///< without
+  at::Tensor weights_B;  ///< WPO's weights of the pairs, if asked for; no gradient
+  MetricSums metrics;    ///< entropy, mean_token_accuracy
 };
 PairLogprobs pair_logprobs(CausalLm& model, const PairBatch& pairs,
-                           std::optional<double> ld_alpha = std::nullopt);
+                           std::optional<double> ld_alpha = std::nullopt, bool weighted = false);
+
+/// WPO (Zhou et al. 2024, eq. 2), how likely the policy itself is to give a pair: the product over
+/// both sides of exp(mean over tokens of log p - log sum of p^2 over the vocabulary). float32 [B].
+at::Tensor wpo_weights(CausalLm& model, const PairBatch& pairs, const at::Tensor& logprobs_M);
 
 /// The sums alone: what a reference is asked for.
 at::Tensor pair_sums(CausalLm& model, const PairBatch& pairs,
@@ -58,6 +63,8 @@ class PairAlgorithm : public OfflineAlgorithm {
 
  protected:
   Policy& policy() { return *policy_; }
+  /// The reference follows the policy: Policy::trainable's moving_reference.
+  virtual bool moves_reference() const { return false; }
 
  private:
   std::string name_;

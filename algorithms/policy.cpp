@@ -36,23 +36,53 @@ Policy::Policy(const Recipe& recipe, uint64_t seed) : config_(recipe.model), lor
   }
 }
 
-TrainableModel Policy::trainable(const TrainingRun& run) {
+namespace {
+
+/// The same with the reference's weights beside the policy's in checkpoints.
+TrainableModel with_reference_in_checkpoints(TrainableModel model,
+                                             const std::function<CausalLm&()>& reference) {
+  static constexpr const char* kFolder = "reference";
+  model.save_exact = [save = model.save_exact, reference](const std::filesystem::path& folder) {
+    save(folder);
+    std::filesystem::create_directory(folder / kFolder);
+    save_model(folder / kFolder, reference(), /*tokenizer=*/nullptr, at::kFloat);
+  };
+  model.load = [load = model.load, reference](const std::filesystem::path& folder) {
+    load(folder);
+    load_parameters(folder / kFolder, reference().parameters());
+    reference().sync_compute_weights();
+  };
+  return model;
+}
+
+}  // namespace
+
+TrainableModel Policy::trainable(const TrainingRun& run, bool moving_reference) {
+  moving_reference_ = moving_reference;
+  if (moving_reference && adapter_.r > 0)
+    throw ConfigError(
+        "lora.r: sync_ref_model needs a reference with weights of its own; leave the lora section "
+        "out");
   const auto sync = [this] { model_->sync_compute_weights(); };
   const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
     save_model(folder, *model_, &run.tokenizer(), dtype, adapter_.r > 0 ? &adapter_ : nullptr);
   };
   if (adapter_.r == 0) {
-    return {.parameters = model_->parameters().trainable(),
-            .sync = sync,
-            .save =
-                [=, this](const std::filesystem::path& folder) {
-                  save(folder, parse_dtype(config_.export_dtype));
-                },
-            .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
-            .load =
-                [this](const std::filesystem::path& folder) {
-                  load_parameters(folder, model_->parameters());
-                }};
+    TrainableModel model{
+        .parameters = model_->parameters().trainable(),
+        .sync = sync,
+        .save =
+            [=, this](const std::filesystem::path& folder) {
+              save(folder, parse_dtype(config_.export_dtype));
+            },
+        .save_exact = [=](const std::filesystem::path& folder) { save(folder, at::kFloat); },
+        .load =
+            [this](const std::filesystem::path& folder) {
+              load_parameters(folder, model_->parameters());
+            }};
+    if (!moving_reference) return model;
+    return with_reference_in_checkpoints(std::move(model),
+                                         [this]() -> CausalLm& { return reference(); });
   }
   // final/ holds the merged model, and the adapter alone beside it.
   return {
@@ -75,9 +105,29 @@ at::Tensor Policy::with_reference(const std::function<at::Tensor(CausalLm&)>& wo
     const AdaptersDisabled disabled(*model_);
     return work(*model_);
   }
-  if (!reference_) reference_ = CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype)});
-  return work(*reference_);
+  return work(reference());
 }
+
+CausalLm& Policy::reference() {
+  // One that moves has float32 masters, so that small shares of the policy are not rounded away.
+  if (!reference_)
+    reference_ = CausalLm::load(
+        config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = moving_reference_});
+  return *reference_;
+}
+
+void Policy::sync_reference(double alpha) {
+  MEED_CHECK(moving_reference_, "the reference does not move");
+  at::NoGradGuard no_grad;
+  const auto& source = model_->parameters().items();
+  const auto& target = reference().parameters().items();
+  MEED_CHECK(source.size() == target.size(), "policy and reference differ");
+  for (size_t i = 0; i < source.size(); ++i)
+    target[i].second.detach().lerp_(source[i].second.detach(), alpha);
+  reference().sync_compute_weights();
+}
+
+void Policy::release_reference() { reference_.reset(); }
 
 void load_parameters(const std::filesystem::path& folder, ParameterStore& parameters) {
   at::NoGradGuard no_grad;

@@ -20,16 +20,24 @@ class Policy {
  public:
   Policy(const Recipe& recipe, uint64_t seed);
   CausalLm& model() { return *model_; }
-  /// What the Learner trains: all weights, or the adapter.
-  TrainableModel trainable(const TrainingRun& run);
+  /// What the Learner trains: all weights, or the adapter. With `moving_reference` checkpoints hold
+  /// the reference too; throws ConfigError with an adapter, whose reference has no weights of its
+  /// own.
+  TrainableModel trainable(const TrainingRun& run, bool moving_reference = false);
   /// Runs `work` with the reference's weights, without gradients.
   at::Tensor with_reference(const std::function<at::Tensor(CausalLm&)>& work);
+  /// reference = alpha policy + (1 - alpha) reference; needs a moving reference.
+  void sync_reference(double alpha);
+  /// Frees the reference's weights; the next with_reference() loads them again.
+  void release_reference();
 
  private:
+  CausalLm& reference();
   ModelSection config_;
   LoraSection lora_;
   AdapterConfig adapter_;
   std::unique_ptr<CausalLm> model_, reference_;
+  bool moving_reference_ = false;
 };
 
 /// Compute dtype of a recipe's model.dtype.

@@ -77,12 +77,11 @@ class Ppo final : public OnlineAlgorithm {
   bool has_critic() const override { return true; }
 
   /// Loads the critic and adds it to what is trained.
-  void prepare(TrainingRun& run, TrainableModel& model) override {
+  void prepare(TrainingRun& run, RewardPipeline&, TrainableModel& model) override {
     const auto& recipe = run.recipe();
     const auto& path = config_.value_model.empty() ? recipe.model.path : config_.value_model;
     critic_ = SequenceClassifier::load(
-        path,
-        {.dtype = parse_dtype(recipe.model.dtype), .trainable = true, .lm_head = false},
+        path, {.dtype = parse_dtype(recipe.model.dtype), .trainable = true, .lm_head = false},
         /*num_labels=*/1, run.seed());
     critic_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
     for (const auto& [name, tensor] : critic_->parameters().trainable())
@@ -132,10 +131,9 @@ class Ppo final : public OnlineAlgorithm {
       sums.kl += own.kl_sum;
       sums.rewards += own.rewards_T.sum().item<double>();
       sums.count += 1.0;
-      const double score = rollouts
-                               .rewards_PG[static_cast<int64_t>(each.group)]
-                                          [static_cast<int64_t>(each.index)]
-                               .item<double>();
+      const double score =
+          rollouts.rewards_PG[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)]
+              .item<double>();
       sums.scores += std::isfinite(score) ? score : 0.0;
       rewards.push_back(own.rewards_T);
     }
@@ -163,18 +161,18 @@ class Ppo final : public OnlineAlgorithm {
   }
 
   LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals, int64_t) override {
-    auto output = policy_gradient_loss({.logprobs_M = batch.logprobs_M,
-                                        .old_logprobs_M = batch.old_logprobs_M,
-                                        .mask_M = batch.mask_M,
-                                        .completion_M = batch.completion_M,
-                                        .advantages_M = batch.advantages_M,
-                                        .entropy_M = batch.entropy_M},
-                                       {.loss_type = "dapo",
-                                        .epsilon = config_.cliprange,
-                                        .epsilon_high = config_.cliprange,
-                                        .entropy_coef = config_.entropy_coef},
-                                       {.num_tokens = totals.num_tokens,
-                                        .num_completions = totals.num_completions});
+    auto output = policy_gradient_loss(
+        {.logprobs_M = batch.logprobs_M,
+         .old_logprobs_M = batch.old_logprobs_M,
+         .mask_M = batch.mask_M,
+         .completion_M = batch.completion_M,
+         .advantages_M = batch.advantages_M,
+         .entropy_M = batch.entropy_M},
+        {.loss_type = "dapo",
+         .epsilon = config_.cliprange,
+         .epsilon_high = config_.cliprange,
+         .entropy_coef = config_.entropy_coef},
+        {.num_tokens = totals.num_tokens, .num_completions = totals.num_completions});
     const auto values_M = values(*batch.packed, batch.selected_M);
     auto critic = value_loss(values_M, batch.old_values_M, batch.returns_M, batch.mask_M,
                              config_.cliprange_value, totals.num_tokens);

@@ -63,8 +63,7 @@ void ModelSection::FromScratch::fields(FieldVisitor& v) {
 }
 
 void ModelSection::fields(FieldVisitor& v) {
-  v.field("path", path, "Hugging Face folder or .gguf file.");
-  v.required("path");
+  v.field("path", path, "Hugging Face folder or .gguf file; only algorithms on vectors need none.");
   v.section("from_scratch", from_scratch,
             "A Llama of random weights with the tokenizer of path, for experiments of many steps.");
   v.choice("dtype", dtype, {"float32", "bfloat16"},
@@ -139,6 +138,24 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.field("num_generations_eval", num_generations_eval,
           "Completions of each prompt in evaluation.");
   v.field("temperature_eval", temperature_eval, "Temperature in evaluation; 0 is greedy.");
+  v.field("dynamic_sampling", dynamic_sampling,
+          "Draw further prompts in place of groups whose rewards are all equal (DAPO).");
+  v.field("max_num_gen_batches", max_num_gen_batches,
+          "dynamic_sampling: batches of prompts drawn at most for one generation; what is missing "
+          "then is filled up with groups of equal rewards.");
+  v.field(
+      "step_separator", step_separator,
+      "Ends a reasoning step, where a completion does not say its steps itself: rewards of steps "
+      "count on the last token of each. Empty: on the completion's last token.");
+  v.field(
+      "store", store,
+      "Write every generation to rollouts/ in the run's folder, as HDF5: for replay, or for the "
+      "dataset `rollouts`.");
+  v.field("replay", replay,
+          "Folder of such rollouts to update from in place of sampling; empty: sample.");
+  v.require(replay.empty() || (!store && !dynamic_sampling), "replay",
+            "cannot go with store or dynamic_sampling: nothing is sampled");
+  v.require(max_num_gen_batches > 0, "max_num_gen_batches", "must be positive");
   v.component("environment", environment, environments(),
               "Tools or a world that answers the policy's calls; its words are masked from the loss.");
   v.field("max_tool_calling_iterations", max_tool_calling_iterations,
@@ -172,6 +189,7 @@ void Recipe::fields(FieldVisitor& v) {
   v.required("algorithm");
   v.section("run", run, "Where the run writes, how long it is.");
   v.section("model", model, "The model that is trained.");
+  v.require(!model.path.empty() || !needs_model(algorithm), "model.path", "is required");
   v.section("lora", lora, "Low-rank adapter.");
   v.component("data", data, datasets(), "What it trains on.");
   v.required("data");

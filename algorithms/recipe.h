@@ -85,6 +85,11 @@ struct RolloutSection {
   int64_t max_batch_size = 64;
   int64_t num_generations_eval = 1;
   double temperature_eval = 0.0;
+  bool dynamic_sampling = false;
+  int64_t max_num_gen_batches = 10;
+  std::string step_separator = "\n\n";
+  bool store = false;
+  std::string replay;
   std::optional<ConfigNode> environment;
   std::optional<int64_t> max_tool_calling_iterations, max_turn_length;
   void fields(FieldVisitor& v);

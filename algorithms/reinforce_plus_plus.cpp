@@ -23,6 +23,7 @@ class ReinforcePlusPlus final : public OnlineAlgorithm {
     int64_t num_iterations = 1;
     std::optional<double> pre_clip, advantage_filter;
     bool mask_truncated_completions = false;
+    ReferenceSync reference;
     void fields(FieldVisitor& v) {
       v.field("beta", beta,
               "Weight of the KL to the reference in the rewards; 0: no reference is held.");
@@ -38,6 +39,9 @@ class ReinforcePlusPlus final : public OnlineAlgorithm {
               "Standardised advantages beyond this become 0, StableReinforce's is 3; null: none.");
       v.field("mask_truncated_completions", mask_truncated_completions,
               "Leave completions that hit the length limit out of the loss.");
+      reference.fields(v);
+      v.require(!reference.sync_ref_model || beta > 0, "sync_ref_model",
+                "needs a beta above 0: without one no reference is held");
       v.require(beta >= 0, "beta", "must not be negative");
       v.require(epsilon > 0, "epsilon", "must be positive");
       v.require(!epsilon_high || *epsilon_high > 0, "epsilon_high", "must be positive, or null");
@@ -53,6 +57,7 @@ class ReinforcePlusPlus final : public OnlineAlgorithm {
   int64_t num_iterations() const override { return config_.num_iterations; }
   bool needs_reference() const override { return config_.beta > 0.0; }
   bool mask_truncated_completions() const override { return config_.mask_truncated_completions; }
+  std::optional<ReferenceSync> reference_sync() const override { return config_.reference; }
   bool by_token() const override { return true; }
 
   at::Tensor advantages(const ScoredRollouts& rollouts, Communicator&) override {
@@ -80,14 +85,13 @@ class ReinforcePlusPlus final : public OnlineAlgorithm {
                                   .epsilon = config_.epsilon,
                                   .epsilon_high = config_.epsilon_high.value_or(config_.epsilon)};
     if (config_.pre_clip) options.pre_clip = std::log(*config_.pre_clip);
-    return policy_gradient_loss({.logprobs_M = batch.logprobs_M,
-                                 .old_logprobs_M = batch.old_logprobs_M,
-                                 .mask_M = batch.mask_M,
-                                 .completion_M = batch.completion_M,
-                                 .advantages_M = batch.advantages_M},
-                                options,
-                                {.num_tokens = totals.num_tokens,
-                                 .num_completions = totals.num_completions});
+    return policy_gradient_loss(
+        {.logprobs_M = batch.logprobs_M,
+         .old_logprobs_M = batch.old_logprobs_M,
+         .mask_M = batch.mask_M,
+         .completion_M = batch.completion_M,
+         .advantages_M = batch.advantages_M},
+        options, {.num_tokens = totals.num_tokens, .num_completions = totals.num_completions});
   }
 
  private:

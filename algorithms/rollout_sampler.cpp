@@ -165,36 +165,44 @@ std::vector<RolloutGroup> RolloutSampler::generate(const Dataset& data,
   return groups;
 }
 
-ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups,
+ScoredRollouts RolloutSampler::score(std::vector<RolloutGroup> groups, int64_t num_groups,
                                      const ScoreOptions& options) {
-  ScoredRollouts scored{.groups = std::move(groups)};
-  auto rewards = rewards_.score(scored.groups, options);
-  scored.rewards_PG = std::move(rewards.rewards_PG);
-  scored.components = std::move(rewards.components);
-  scored.parts = std::move(rewards.parts);
-  scored.tokens_PGT = std::move(rewards.tokens_PGT);
-  for (const auto& [name, places] : rewards.unreadable)
-    scored.unreadable[name] = static_cast<int64_t>(places.size());
+  auto scores = rewards_.score(groups, options);
+  int64_t mismatches = 0;
+  auto scored = make_scored(std::move(groups), std::move(scores), run_.tokenizer(),
+                            run_.recipe().rollout.step_separator, run_.comm().rank(),
+                            run_.comm().size(), num_groups, &mismatches);
+  if (mismatches > 0)
+    run_.recorder().record("rewards/num_step_mismatches", static_cast<double>(mismatches),
+                           Reduce::kSum);
   return scored;
 }
 
 ScoredRollouts RolloutSampler::sample(const std::vector<int64_t>& rows, int64_t position,
-                                      int64_t policy_version) {
+                                      int64_t policy_version, bool greedy) {
   at::NoGradGuard no_grad;
   const auto started = std::chrono::steady_clock::now();
   const auto& config = run_.recipe().rollout;
+  const auto num_groups = static_cast<int64_t>(rows.size());
   auto groups = generate(run_.data(), rows, kTrainStream, position, config.num_generations,
                          config.temperature);
   for (auto& group : groups)
     for (auto& completion : group.completions) completion.policy_version = policy_version;
   const auto generated = std::chrono::steady_clock::now();
-  auto scored = score(std::move(groups), {.step = policy_version, .training = true});
+  auto scored = score(std::move(groups), num_groups, {.step = policy_version, .training = true});
   const auto seconds = [](auto from, auto to) {
     return std::chrono::duration<double>(to - from).count();
   };
   run_.recorder().record("time/rollout_s", seconds(started, generated), Reduce::kMax);
   run_.recorder().record("time/reward_s", seconds(generated, std::chrono::steady_clock::now()),
                          Reduce::kMax);
+  if (greedy) {
+    const auto best = score(generate(run_.data(), rows, kTrainStream, position,
+                                     /*num_generations=*/1, /*temperature=*/0.0),
+                            num_groups, {.step = policy_version, .training = false});
+    scored.greedy_P = best.rewards_PG.flatten();
+    record_mean(run_.recorder(), "reward_greedy", scored.greedy_P);
+  }
   return scored;
 }
 
@@ -320,7 +328,7 @@ void RolloutSampler::evaluate(const std::string& phase, int64_t step) {
   std::iota(rows.begin(), rows.end(), 0);
   const auto scored = score(
       generate(*data, rows, kEvalStream, 0, config.num_generations_eval, config.temperature_eval),
-      {.step = step, .training = false});
+      data->size(), {.step = step, .training = false});
   auto& recorder = run_.recorder();
   record_mean(recorder, "eval_reward", scored.rewards_PG);
   for (const auto& [name, values] : scored.components)

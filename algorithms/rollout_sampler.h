@@ -45,13 +45,15 @@ class RolloutSampler {
 
   /// Completions of this rank's share of `rows`, scored. `position` is the place of the first row
   /// in the run's stream of data: with the run's seed it decides the samples, whatever the number
-  /// of processes.
-  ScoredRollouts sample(const std::vector<int64_t>& rows, int64_t position, int64_t policy_version);
+  /// of processes. `greedy`: with the reward of a greedy completion of each prompt too.
+  ScoredRollouts sample(const std::vector<int64_t>& rows, int64_t position, int64_t policy_version,
+                        bool greedy = false);
   /// Metrics of a generation, and some completions, under `step`.
   void record(const ScoredRollouts& scored, const at::Tensor& advantages_PG, int64_t step);
   /// Scores completions of all of eval_data; records eval_* and completions under `phase`
   /// ("before", "eval", "after").
   void evaluate(const std::string& phase, int64_t step);
+  RewardPipeline& rewards() { return rewards_; }
   /// What the rewards and the monitor keep from step to step.
   StateDict state_dict() const;
   void load_state_dict(const StateDict& state);
@@ -62,7 +64,8 @@ class RolloutSampler {
   std::vector<RolloutGroup> generate(const Dataset& data, const std::vector<int64_t>& rows,
                                      uint64_t stream, int64_t first, int64_t num_generations,
                                      double temperature);
-  ScoredRollouts score(std::vector<RolloutGroup> groups, const ScoreOptions& options);
+  ScoredRollouts score(std::vector<RolloutGroup> groups, int64_t num_groups,
+                       const ScoreOptions& options);
   void record_calls(const ScoredRollouts& scored);
   void watch(const ScoredRollouts& scored, double proxy, std::optional<double> gold);
   TrainingRun& run_;

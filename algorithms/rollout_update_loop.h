@@ -3,40 +3,32 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
+#include <optional>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "algorithms/algorithm.h"
 #include "algorithms/learner.h"
+#include "algorithms/reference_sync.h"
+#include "algorithms/scored_rollouts.h"
 #include "libpolicy/checkpoint/state_dict.h"
-#include "libpolicy/generation/rollout.h"
 #include "libpolicy/losses/loss_output.h"
 #include "libpolicy/models/packed_batch.h"
 
 namespace meed {
 
 class Communicator;
-
-/// The groups of one generation on this rank, scored. P groups of G completions.
-struct ScoredRollouts {
-  std::vector<RolloutGroup> groups;  ///< [P]
-  at::Tensor rewards_PG;  ///< float64, weighted sum; NaN where no reward function applied
-  std::map<std::string, at::Tensor> components;  ///< float64 [P, G] by reward name, unweighted
-  std::map<std::string, at::Tensor> parts;       ///< float64 [P, G] by "<reward>/<part>"
-  std::map<std::string, int64_t> unreadable;     ///< completions by "<reward>/<reason>"
-  std::vector<std::vector<std::vector<double>>> tokens_PGT;  ///< dense rewards; empty if none
-};
+class RewardPipeline;
 
 /// A completion's place in the generation, and what updates need of its T tokens, float32 [T].
 struct CompletionTokens {
   size_t group = 0, index = 0;
-  at::Tensor mask_T;                        ///< 1 where a token counts
-  at::Tensor old_logprobs_T, entropy_T;     ///< by the training forward, before any update
-  at::Tensor ref_logprobs_T;                ///< undefined unless needs_reference()
-  at::Tensor values_T;                      ///< of the critic, before any update
-  at::Tensor advantages_T, returns_T;       ///< what token_advantages() leaves
+  at::Tensor mask_T;                     ///< 1 where a token counts
+  at::Tensor old_logprobs_T, entropy_T;  ///< by the training forward, before any update
+  at::Tensor ref_logprobs_T;             ///< undefined unless needs_reference()
+  at::Tensor values_T;                   ///< of the critic, before any update
+  at::Tensor advantages_T, returns_T;    ///< what token_advantages() leaves
+  at::Tensor logprobs_T;                 ///< before this update, if needs_current_logprobs()
+  at::Tensor selected_T;                 ///< 1 on the tokens that begin_update() picked
 };
 
 /// One micro-batch of an update. M tokens of C completions; every tensor is float32 on the CPU
@@ -44,14 +36,16 @@ struct CompletionTokens {
 struct PolicyBatch {
   const PackedBatch* packed = nullptr;  ///< prompts and completions
   at::Tensor selected_M;                ///< int64, where the completions' tokens stand in it
-  at::Tensor logprobs_M;      ///< current policy at the sampling temperature, with gradient
-  at::Tensor entropy_M;       ///< of the same, with gradient
-  at::Tensor old_logprobs_M;  ///< the policy that sampled, by the training forward
+  at::Tensor logprobs_M;           ///< current policy at the sampling temperature, with gradient
+  at::Tensor entropy_M;            ///< of the same, with gradient
+  at::Tensor old_logprobs_M;       ///< the policy that sampled, by the training forward
   at::Tensor sampling_logprobs_M;  ///< the policy that sampled, by the engine
   at::Tensor ref_logprobs_M;       ///< reference
   at::Tensor mask_M;               ///< 1 where a token counts
   at::Tensor entropy_mask_M;       ///< 1 on the tokens of largest entropy
+  at::Tensor selected_tokens_M;    ///< 1 on the tokens that begin_update() picked
   at::Tensor completion_M;         ///< int64, which completion a token belongs to, in [0, C)
+  at::Tensor group_C;              ///< int64, which group a completion belongs to, from 0 on
   at::Tensor advantages_C;
   at::Tensor advantages_M, returns_M, old_values_M;  ///< where advantages are a token's
   int64_t num_completions = 0;
@@ -62,6 +56,7 @@ struct UpdateTotals {
   double num_tokens = 0.0;       ///< tokens that count
   double num_completions = 0.0;  ///< all of them, masked ones too
   double num_entropy_tokens = 0.0;
+  double num_groups = 0.0;  ///< of which a completion takes part
 };
 
 /// What one online algorithm adds to the shared loop.
@@ -79,8 +74,19 @@ class OnlineAlgorithm : public Algorithm {
   virtual double top_entropy_quantile() const { return 1.0; }
   /// Leave completions that ran into max_completion_length out of the loss.
   virtual bool mask_truncated_completions() const { return false; }
-  /// Sees the run before the first step, and may add what it trains beside the policy (a critic).
-  virtual void prepare(TrainingRun&, TrainableModel&) {}
+  /// How the reference follows the policy; none: it stays.
+  virtual std::optional<ReferenceSync> reference_sync() const { return std::nullopt; }
+  /// What the reference reads in place of the row's prompt; none: the prompt.
+  virtual std::optional<Content> reference_prompt(const Example&) const { return std::nullopt; }
+  /// Rewards of a greedy completion of every prompt, ScoredRollouts::greedy_P.
+  virtual bool needs_greedy() const { return false; }
+  /// A group's completions stand in one micro-batch.
+  virtual bool keeps_groups_whole() const { return false; }
+  /// Completions that take part in the update and in its totals, bool [P, G]; undefined: all.
+  virtual at::Tensor participants(const ScoredRollouts&) const { return {}; }
+  /// Sees the run and its rewards before the first step, and may add what it trains beside the
+  /// policy (a critic).
+  virtual void prepare(TrainingRun&, RewardPipeline&, TrainableModel&) {}
 
   /// One advantage per completion, [P, G]. All ranks call it.
   virtual at::Tensor advantages(const ScoredRollouts& rollouts, Communicator& comm) = 0;
@@ -92,8 +98,14 @@ class OnlineAlgorithm : public Algorithm {
   virtual void token_advantages(const ScoredRollouts&, std::span<CompletionTokens>, Communicator&,
                                 MetricsWriter&) {}
 
+  /// Before each update: fills selected_T, knowing every completion of the update. All ranks call
+  /// it.
+  virtual bool needs_current_logprobs() const { return false; }
+  virtual void begin_update(const ScoredRollouts&, std::span<CompletionTokens>, Communicator&) {}
   virtual LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals,
                           int64_t max_completion_length) = 0;
+  /// After each update of the policy. All ranks call it.
+  virtual void end_update(Communicator&, MetricsWriter&) {}
   /// Runs after the policy's updates of this generation. All ranks call it.
   virtual void after_update(const ScoredRollouts&, Communicator&, MetricsWriter&) {}
   virtual void save(StateDict&) const {}  ///< what it adapts from step to step

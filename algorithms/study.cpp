@@ -164,13 +164,15 @@ nlohmann::ordered_json results_of(const StudySection& study, const std::string& 
   };
   for (const auto& check : study.checks) {
     auto values = over_seeds(check.value);
-    for (const auto* text : {&check.value, &check.minus, &check.over})
+    for (const auto* text : {&check.value, &check.minus, &check.over, &check.over_minus})
       if (!text->empty() && !parse_figure(*text)->number && !json["figures"].contains(*text))
         json["figures"][*text] = summary(over_seeds(*text));
     if (!check.minus.empty())
       for (size_t i = 0; i < seeds.size(); ++i) values[i] -= figures.of(check.minus, seeds[i]);
     if (!check.over.empty())
-      for (size_t i = 0; i < seeds.size(); ++i) values[i] /= figures.of(check.over, seeds[i]);
+      for (size_t i = 0; i < seeds.size(); ++i)
+        values[i] /= figures.of(check.over, seeds[i]) -
+                     (check.over_minus.empty() ? 0.0 : figures.of(check.over_minus, seeds[i]));
     auto row = summary(values);
     const double mean = spread_of(values).mean;
     row["claim"] = check.claim;
@@ -215,10 +217,15 @@ void StudyCheck::fields(FieldVisitor& v) {
   v.required("value");
   v.field("minus", minus, "A figure to subtract.");
   v.field("over", over, "A figure to divide by, after the subtraction.");
+  v.field("over_minus", over_minus, "A figure to subtract from the divisor.");
   v.field("at_least", at_least, "Least mean over the seeds; null: none.");
   v.field("at_most", at_most, "Largest mean over the seeds; null: none.");
   v.require(at_least || at_most, "at_least", "or at_most must be given");
-  for (const auto& [name, text] : {std::pair{"value", &value}, {"minus", &minus}, {"over", &over}})
+  v.require(over_minus.empty() || !over.empty(), "over_minus", "needs over");
+  for (const auto& [name, text] : {std::pair{"value", &value},
+                                   {"minus", &minus},
+                                   {"over", &over},
+                                   {"over_minus", &over_minus}})
     v.require(text->empty() || parse_figure(*text), name,
               "must be a number or arm/metric, perhaps with @first, @max, @min or @mean; got \"" +
                   *text + "\"");
@@ -254,7 +261,7 @@ StudySection read_section(const ConfigNode& node, std::vector<std::string>& prob
   for (const auto& item : checks.items()) {
     section.checks.push_back(read_config<StudyCheck>(item, problems, /*has_type=*/false));
     const auto& check = section.checks.back();
-    for (const auto* text : {&check.value, &check.minus, &check.over})
+    for (const auto* text : {&check.value, &check.minus, &check.over, &check.over_minus})
       if (const auto figure = parse_figure(*text);
           figure && !figure->number && !arms.has(figure->arm)) {
         const auto nearest = nearest_name(figure->arm, arms.keys());

@@ -15,7 +15,7 @@ namespace meed {
 /// @max, @min or @mean behind it that one of all its values; or a number.
 struct StudyCheck {
   std::string claim;
-  std::string value, minus, over;
+  std::string value, minus, over, over_minus;
   std::optional<double> at_least, at_most;
   void fields(FieldVisitor& v);
 };

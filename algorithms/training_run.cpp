@@ -80,7 +80,7 @@ TrainingRun::TrainingRun(const Recipe& recipe, Communicator& comm, const TrainOp
     : recipe_(recipe),
       comm_(comm),
       checkpoint_(find_checkpoint(recipe, comm, options.resume)),
-      tokenizer_(Tokenizer::load(recipe.model.path)),
+      tokenizer_(recipe.model.path.empty() ? nullptr : Tokenizer::load(recipe.model.path)),
       recorder_(std::make_unique<RunRecorder>(recorder_options(recipe, checkpoint_), comm)),
       context_{.comm = comm,
                .metrics = *recorder_,

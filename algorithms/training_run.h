@@ -37,6 +37,7 @@ class TrainingRun {
   Communicator& comm() { return comm_; }
   RunRecorder& recorder() { return *recorder_; }
   RunContext& context() { return context_; }
+  /// Not to be called by an algorithm that works without a model.
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const Dataset& data() const { return *data_; }
   const Dataset* eval_data() const { return eval_data_.get(); }

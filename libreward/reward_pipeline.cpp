@@ -196,6 +196,7 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
     add_weighted(result.steps_PGS, batch.steps_PGS, weight);
     add_weighted(result.tokens_PGT, batch.tokens_PGT, weight);
     result.transformed[name] = batch.outcome_PG;
+    result.weights[name] = weight;
     const auto known = batch.outcome_PG.isfinite();
     sum = sum + weight * at::where(known, batch.outcome_PG, at::zeros({}, at::kDouble));
     applied = applied.logical_or(known);
@@ -203,6 +204,12 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
   result.rewards_PG =
       at::where(applied, sum, at::full({}, std::numeric_limits<double>::quiet_NaN(), at::kDouble));
   return result;
+}
+
+RewardFunction* RewardPipeline::find(const std::string& name) {
+  for (auto& entry : entries_)
+    if (entry.name == name) return entry.function.get();
+  return nullptr;
 }
 
 StateDict RewardPipeline::state_dict() const {

@@ -18,6 +18,7 @@ struct PipelineScores {
   std::map<std::string, at::Tensor>
       components;  ///< float64 [P, G] by name, before transforms and weights
   std::map<std::string, at::Tensor> transformed;  ///< the same after the transforms
+  std::map<std::string, double> weights;          ///< of the sum, by name, at this step
   std::map<std::string, at::Tensor>
       parts;  ///< float64 [P, G] by "<name>/<part>"; NaN where a completion has none
   /// Places (p, g) of completions that a function could not read, by "<name>/<reason>".
@@ -48,6 +49,8 @@ class RewardPipeline {
   /// Every group must have the same number of completions. As TRL: a function that does not apply
   /// to a completion (NaN) takes no part in its sum. All ranks call it.
   PipelineScores score(std::span<const RolloutGroup> groups, const ScoreOptions& options = {});
+  /// The function of this name; nullptr if there is none.
+  RewardFunction* find(const std::string& name);
   /// Running statistics of functions and transforms, under their names.
   StateDict state_dict() const;
   void load_state_dict(const StateDict& state);

@@ -4,9 +4,14 @@
 #include "algorithms/cli/content.h"
 #include "algorithms/policy.h"
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/metrics.h"
 #include "libpolicy/core/random.h"
+#include "libpolicy/core/run_context.h"
+#include "libpolicy/distributed/communicator.h"
 #include "libpolicy/generation/rollout_engine.h"
 #include "libpolicy/text/chat_template.h"
+#include "libreward/decoding.h"
+#include "libreward/reward_function.h"
 
 namespace meed::cli {
 namespace {
@@ -15,6 +20,7 @@ struct Options {
   RowOptions rows;
   std::string model, dtype = "float32";
   SamplingParams sampling;
+  std::string reward_model, choose = "best";
   int64_t n = 1, seed = 0, batch_size = 64;
   bool greedy = false, parse_special = false;
 };
@@ -56,13 +62,21 @@ class Generator {
     } catch (const DataError&) {
       if (!options.sampling.stop_strings.empty()) throw;  // rows with ids need none
     }
+    if (!options.reward_model.empty()) {
+      const auto node = ConfigNode::parse_string("{type: reward_model}", "--reward-model")
+                            .with_default("path", options.reward_model);
+      reward_ = reward_functions().create(node, context_);
+    }
     engine_ =
         RolloutEngine::create(*model_, tokenizer_.get(), {.max_batch_size = options.batch_size});
   }
 
   std::vector<nlohmann::ordered_json> operator()(std::vector<Row>& rows) {
     std::vector<GenerationRequest> requests;
+    std::vector<Content> contents;
     for (const auto& row : rows) {
+      if (reward_)
+        contents.push_back(content_of(row, row.json.contains("messages") ? "messages" : "prompt"));
       GenerationRequest request{.id = static_cast<int64_t>(requests.size()),
                                 .prompt_ids = prompt_ids(row, options_, tokenizer_.get()),
                                 .sampling = options_.sampling};
@@ -75,23 +89,48 @@ class Generator {
         request.seeds.push_back(mix_seed({seed, static_cast<uint64_t>(g)}));
       requests.push_back(std::move(request));
     }
-    const auto finished = engine_->generate(std::move(requests));
+    auto finished = engine_->generate(std::move(requests));
     std::vector<nlohmann::ordered_json> results;
     for (size_t i = 0; i < rows.size(); ++i) {
       auto result = std::move(rows[i].json);
       result["completions"] = nlohmann::ordered_json::array();
       for (const auto& completion : finished[i].completions)
         result["completions"].push_back(to_json(completion));
+      if (reward_) choose(contents[i], finished[i].completions, result);
       results.push_back(std::move(result));
     }
     return results;
   }
 
  private:
+  /// Adds the completions' rewards and the index of the one that decoding by reward gives.
+  void choose(const Content& prompt, const std::vector<Completion>& completions,
+              nlohmann::ordered_json& result) {
+    RolloutGroup group;
+    group.example.prompt = prompt;
+    group.completions = completions;
+    const auto scores = reward_->score({&group, 1})[0];
+    std::vector<double> rewards;
+    std::vector<std::string> texts;
+    for (size_t i = 0; i < completions.size(); ++i) {
+      rewards.push_back(scores[i].value);
+      texts.push_back(completions[i].text);
+      result["completions"][i]["reward"] = rewards.back();
+    }
+    const auto weights = options_.choose == "majority_vote" ? std::vector<double>(rewards.size(), 1)
+                                                            : vote_weights(rewards, 1.0);
+    const auto chosen = options_.choose == "best" ? best_of_n(rewards) : vote(texts, weights);
+    result["chosen"] = chosen.value_or(0);
+  }
+
   const Options& options_;
   std::unique_ptr<CausalLm> model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<RolloutEngine> engine_;
+  std::unique_ptr<Communicator> comm_ = Communicator::create({}, at::kCPU, "single");
+  NullMetrics metrics_;
+  RunContext context_{.comm = *comm_, .metrics = metrics_};
+  std::unique_ptr<RewardFunction> reward_;
   uint64_t num_rows_ = 0;
 };
 
@@ -132,6 +171,15 @@ void setup(CLI::App& app) {
                  "A string that ends a completion; may be given again");
   app.add_option("--batch-size", options->batch_size, "Sequences decoded at the same time")
       ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option(
+      "--reward-model", options->reward_model,
+      "Folder of a reward model that scores the completions of each row and chooses one: "
+      "\"chosen\" is its index");
+  app.add_option("--choose", options->choose,
+                 "With a reward model: the best, or a vote over the answers, of equal weights or "
+                 "weighted by exp(reward)")
+      ->check(CLI::IsMember({"best", "majority_vote", "weighted_vote"}))
       ->capture_default_str();
   app.add_flag("--greedy", options->greedy, "The likeliest token at every step");
   app.add_flag("--parse-special", options->parse_special,

@@ -102,6 +102,7 @@ std::vector<Entry> fixed_entries() {
       {"advantages", "batch", "Reward less the group's mean, by the batch's standard deviation"},
       {"advantages", "none", "Reward less the group's mean"},
       {"advantages", "rloo", "Reward less the mean of the group's others"},
+      {"advantages", "remax", "Reward less that of a greedy completion"},
       {"advantages", "reinforce_plus_plus_baseline",
        "Reward less the group's mean, standardised over all completions"},
       {"advantages", "opo", "Reward less the group's mean by length"},

@@ -379,7 +379,10 @@ class Jsonl final : public Dataset {
     if (!example.labels.empty() && example.labels.size() != example.completions.size())
       bad(where, "\"labels\" has " + std::to_string(example.labels.size()) +
                      " entries, \"completions\" " + std::to_string(example.completions.size()));
-    if (example.text.empty() && example.prompt.empty() && !preference)
+    // Rows of vectors (vector_example.h) need no text.
+    const bool vectors =
+        example.extra.count("features") > 0 || example.extra.count("chosen_features") > 0;
+    if (example.text.empty() && example.prompt.empty() && !preference && !vectors)
       bad(where,
           "none of the columns text, messages, prompt, chosen and rejected is there; map them by "
           "`columns`");

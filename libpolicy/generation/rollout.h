@@ -30,6 +30,8 @@ struct Completion {
   /// penalties); empty if the same.
   std::vector<float> sampling_logprobs;
   std::vector<uint8_t> loss_mask;  ///< [T] 0 on tool or environment tokens; empty means all 1.
+  /// Index in [0, T) of the last token of each reasoning step, rising; empty: unknown.
+  std::vector<int64_t> step_ends{};
   std::string text;                ///< Decoded, special tokens skipped; a stop string is cut off.
   std::vector<Turn> turns;         ///< With an environment; empty: one turn, all of it sampled.
   at::Tensor media;                ///< Image or latent of flow policies; undefined for text.

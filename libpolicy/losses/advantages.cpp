@@ -23,8 +23,9 @@ struct Groups {
     mean_P1 = filled.sum(1, /*keepdim=*/true) / count_P1.clamp_min(1.0);
     centred = at::where(known, rewards - mean_P1, zero);
   }
-  at::Tensor std_P1() const {
-    return (centred.square().sum(1, /*keepdim=*/true) / (count_P1 - 1.0).clamp_min(1.0)).sqrt();
+  at::Tensor std_P1(bool population = false) const {
+    const auto degrees_P1 = population ? count_P1 : count_P1 - 1.0;
+    return (centred.square().sum(1, /*keepdim=*/true) / degrees_P1.clamp_min(1.0)).sqrt();
   }
   at::Tensor zero = at::zeros({}, at::kDouble);
   at::Tensor rewards, known, filled, count_P1, mean_P1, centred;
@@ -44,20 +45,51 @@ at::Tensor pass_at_k(const Groups& groups, const std::string& scale_rewards) {
 }  // namespace
 
 at::Tensor group_advantages(const at::Tensor& rewards_PG, const std::string& scale_rewards,
-                            Communicator& comm) {
+                            Communicator& comm, bool population) {
   const Groups groups(rewards_PG);
   if (scale_rewards == "none") return groups.centred.to(at::kFloat);
   if (scale_rewards == "batch")
-    return (groups.centred / (global_moments(groups.rewards, comm).std + kEpsilon)).to(at::kFloat);
+    return (groups.centred / (global_moments(groups.rewards, comm, !population).std + kEpsilon))
+        .to(at::kFloat);
   MEED_CHECK(scale_rewards == "group", "unknown scale_rewards " + scale_rewards);
-  return (groups.centred / (groups.std_P1() + kEpsilon)).to(at::kFloat);
+  return (groups.centred / (groups.std_P1(population) + kEpsilon)).to(at::kFloat);
+}
+
+at::Tensor multi_objective_advantages(const std::string& aggregation,
+                                      const std::vector<WeightedRewards>& rewards,
+                                      const std::string& scale_rewards, Communicator& comm,
+                                      bool population) {
+  MEED_CHECK(!rewards.empty(), "no rewards");
+  const bool again = aggregation == "normalize_then_sum";
+  MEED_CHECK(again || aggregation == "sum_of_advantages",
+             "unknown multi_objective_aggregation " + aggregation);
+  const auto shape = rewards[0].rewards_PG.sizes();
+  auto sum = at::zeros(shape, at::kDouble);
+  auto known = at::zeros(shape, at::kBool);
+  for (const auto& [rewards_PG, weight] : rewards) {
+    const Groups groups(rewards_PG);
+    known = known.logical_or(groups.known);
+    sum =
+        sum +
+        weight *
+            (again ? groups.centred / (groups.std_P1(population) + kEpsilon)
+                   : group_advantages(rewards_PG, scale_rewards, comm, population).to(at::kDouble));
+  }
+  const auto zero = at::zeros({}, at::kDouble);
+  if (again) {
+    const auto nan = at::full({}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+    const auto moments = global_moments(at::where(known, sum, nan), comm, !population);
+    sum = (sum - moments.mean) / (moments.std + kEpsilon);
+  }
+  return at::where(known, sum, zero).to(at::kFloat);
 }
 
 at::Tensor completion_advantages(const std::string& estimator, const at::Tensor& rewards_PG,
                                  const at::Tensor& lengths_PG, const std::string& scale_rewards,
-                                 Communicator& comm) {
-  if (estimator == "group") return group_advantages(rewards_PG, scale_rewards, comm);
+                                 Communicator& comm, bool population) {
+  if (estimator == "group") return group_advantages(rewards_PG, scale_rewards, comm, population);
   const Groups groups(rewards_PG);
+  if (estimator == "remax") return groups.filled.to(at::kFloat);
   if (estimator == "rloo") {
     // r - (sum - r) / (n - 1) = (r - mean) n / (n - 1)
     const auto factor_P1 = groups.count_P1 / (groups.count_P1 - 1.0).clamp_min(1.0);
@@ -90,7 +122,7 @@ at::Tensor completion_advantages(const std::string& estimator, const at::Tensor&
 
 const std::vector<std::string>& advantage_estimators() {
   static const std::vector<std::string> names = {
-      "group", "rloo", "reinforce_plus_plus_baseline", "opo", "gpg", "pass_at_k"};
+      "group", "rloo", "remax", "reinforce_plus_plus_baseline", "opo", "gpg", "pass_at_k"};
   return names;
 }
 

@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "libpolicy/core/error.h"
-#include "libpolicy/core/random.h"
+#include "libpolicy/losses/covariance_selection.h"
 
 namespace meed {
 namespace {
@@ -39,8 +38,8 @@ struct Terms {
   bool by_sequence;
 
   Terms(const PolicyGradientInputs& inputs, const PolicyGradientOptions& opts)
-      : in(inputs), options(opts), by_sequence(opts.importance_sampling_level == "sequence") {
-    num_completions = in.advantages_C.defined() ? in.advantages_C.numel()
+      : in(inputs), options(opts), by_sequence(opts.importance_sampling_level != "token") {
+    num_completions = in.advantages_C.defined()     ? in.advantages_C.numel()
                       : in.completion_M.numel() > 0 ? in.completion_M.max().item<int64_t>() + 1
                                                     : 0;
     counts_C = sum_C(in.mask_M).clamp_min(1.0);
@@ -63,7 +62,11 @@ struct Terms {
   }
   /// log r as the importance sampling level asks.
   at::Tensor weighted_log_ratio_M(const at::Tensor& log_ratio_M) const {
-    return by_sequence ? spread(sum_C(log_ratio_M * in.mask_M) / counts_C) : log_ratio_M;
+    if (!by_sequence) return log_ratio_M;
+    const auto sum_of_C = sum_C(log_ratio_M * in.mask_M);
+    return spread(options.importance_sampling_level == "sequence"
+                      ? sum_of_C / counts_C
+                      : sum_of_C.clamp(-kMaxLogRatio, kMaxLogRatio));
   }
   /// Mean as TRL's metrics: over tokens, or over completions where the ratio is a sequence's.
   MetricSum mean_of(const at::Tensor& values_M) const {
@@ -85,18 +88,20 @@ at::Tensor clipped_surrogate(const Terms& terms, const at::Tensor& ratio_M) {
 void note_clipping(const Terms& terms, const at::Tensor& ratio_M, LossOutput& output) {
   const auto& options = terms.options;
   const auto ratio = options.delta ? ratio_M.detach().clamp_max(*options.delta) : ratio_M.detach();
-  const auto low =
-      ((ratio < 1.0 - options.epsilon) & (terms.advantages_M < 0)).to(at::kFloat);
+  const auto low = ((ratio < 1.0 - options.epsilon) & (terms.advantages_M < 0)).to(at::kFloat);
   const auto high =
       ((ratio > 1.0 + options.epsilon_high) & (terms.advantages_M > 0)).to(at::kFloat);
   output.metrics["clip_ratio/low_mean"] = terms.mean_of(low);
   output.metrics["clip_ratio/high_mean"] = terms.mean_of(high);
   output.metrics["clip_ratio/region_mean"] = terms.mean_of(low + high);
   if (terms.num_tokens() <= 0.0) return;
-  output.metrics["clip_ratio/low_min"] = {terms.share_C(low).min().item<double>(), 1.0,
-                                          Reduce::kMin};
-  output.metrics["clip_ratio/high_max"] = {terms.share_C(high).max().item<double>(), 1.0,
-                                           Reduce::kMax};
+  // A completion of which no token counts has no share.
+  const auto counts_C = terms.sum_C(terms.in.mask_M) > 0;
+  const auto shares_of = [&](const at::Tensor& values_M) {
+    return terms.share_C(values_M).masked_select(counts_C);
+  };
+  output.metrics["clip_ratio/low_min"] = {shares_of(low).min().item<double>(), 1.0, Reduce::kMin};
+  output.metrics["clip_ratio/high_max"] = {shares_of(high).max().item<double>(), 1.0, Reduce::kMax};
 }
 
 at::Tensor sapo(const Terms& terms, const at::Tensor& ratio_M) {
@@ -108,8 +113,8 @@ at::Tensor sapo(const Terms& terms, const at::Tensor& ratio_M) {
 
 at::Tensor cispo(const Terms& terms, const at::Tensor& ratio_M, LossOutput& output) {
   const double cap = terms.options.epsilon_high;
-  output.metrics["cispo_clip_ratio"] = terms.mean_of(
-      ((ratio_M.detach() > cap) & (terms.advantages_M > 0)).to(at::kFloat));
+  output.metrics["cispo_clip_ratio"] =
+      terms.mean_of(((ratio_M.detach() > cap) & (terms.advantages_M > 0)).to(at::kFloat));
   return -ratio_M.detach().clamp_max(cap) * terms.advantages_M * terms.in.logprobs_M;
 }
 
@@ -126,11 +131,13 @@ at::Tensor vespo(const Terms& terms, LossOutput& output) {
   }
   const auto log_w_M = terms.spread(log_w_C.clamp(kSmallestVespoLog, kMaxLogRatio));
   const auto up_M = terms.advantages_M >= 0;
-  const auto k_M = at::where(up_M, at::full({}, options.vespo_k_pos), at::full({}, options.vespo_k_neg));
+  const auto k_M =
+      at::where(up_M, at::full({}, options.vespo_k_pos), at::full({}, options.vespo_k_neg));
   const auto lambda_M = at::where(up_M, at::full({}, options.vespo_lambda_pos),
                                   at::full({}, options.vespo_lambda_neg))
                             .clamp_min(1e-4);
-  const auto phi_M = (lambda_M + k_M * log_w_M - lambda_M * log_w_M.exp()).exp().nan_to_num(0, 0, 0);
+  const auto phi_M =
+      (lambda_M + k_M * log_w_M - lambda_M * log_w_M.exp()).exp().nan_to_num(0, 0, 0);
   Terms whole = terms;  // phi is one number for a completion
   whole.by_sequence = true;
   output.metrics["vespo/phi_seq_mean"] = whole.mean_of(phi_M);
@@ -147,13 +154,15 @@ at::Tensor gmpo(const Terms& terms, const at::Tensor& log_ratio_M) {
   return -terms.spread(ratio_C * terms.share_C(terms.advantages_M));
 }
 
-/// (A - mean A)(logp - mean logp) of the tokens that count.
-at::Tensor covariance(const Terms& terms) {
-  const double tokens = std::max(1.0, terms.num_tokens());
-  const auto& mask_M = terms.in.mask_M;
-  const auto logprobs_M = terms.in.logprobs_M.detach();
-  return (terms.advantages_M - (terms.advantages_M * mask_M).sum() / tokens) *
-         (logprobs_M - (logprobs_M * mask_M).sum() / tokens);
+/// 1 on the tokens that clip_cov or kl_cov treats apart.
+at::Tensor selected_tokens(const Terms& terms) {
+  if (terms.in.selected_M.defined()) return terms.in.selected_M;
+  const auto keys_M = at::arange(terms.in.mask_M.numel(), at::kLong);
+  return covariance_selection(terms.options, {.logprobs_M = terms.in.logprobs_M.detach(),
+                                              .old_logprobs_M = terms.in.old_logprobs_M,
+                                              .advantages_M = terms.advantages_M,
+                                              .mask_M = terms.in.mask_M,
+                                              .keys_M = keys_M});
 }
 
 at::Tensor clip_cov(const Terms& terms, const at::Tensor& ratio_M, LossOutput& output) {
@@ -161,46 +170,18 @@ at::Tensor clip_cov(const Terms& terms, const at::Tensor& ratio_M, LossOutput& o
   const auto plain_M = -ratio_M * terms.advantages_M;
   const auto clipped_M =
       -ratio_M.clamp(1.0 - options.epsilon, 1.0 + options.epsilon_high) * terms.advantages_M;
-  const auto covariance_M = covariance(terms);
-  const auto eligible = ((covariance_M > options.clip_cov_low) &
-                         (covariance_M < options.clip_cov_high) & (terms.in.mask_M > 0) &
-                         (clipped_M.detach() <= plain_M.detach()))
-                            .nonzero()
-                            .flatten();
-  const auto wanted = std::min<int64_t>(
-      eligible.numel(),
-      std::max<int64_t>(1, static_cast<int64_t>(options.clip_cov_ratio * terms.num_tokens())));
-  auto kept_M = at::ones_like(plain_M);
-  RandomStream random(mix_seed({options.seed, 0x636f76}));
-  std::vector<int64_t> places(static_cast<size_t>(eligible.numel()));
-  for (size_t i = 0; i < places.size(); ++i)
-    places[i] = eligible[static_cast<int64_t>(i)].item<int64_t>();
-  for (int64_t n = 0; n < wanted; ++n) {
-    const auto left = places.size() - static_cast<size_t>(n);
-    const auto pick = static_cast<size_t>(n) +
-                      std::min(left - 1, static_cast<size_t>(random.next() * static_cast<double>(left)));
-    std::swap(places[static_cast<size_t>(n)], places[pick]);
-    kept_M[places[static_cast<size_t>(n)]] = 0.0f;
-  }
-  output.metrics["clip_cov/clipped"] = {static_cast<double>(wanted), terms.num_tokens()};
-  return at::maximum(plain_M, clipped_M) * kept_M;
+  const auto selected_M = selected_tokens(terms);
+  output.metrics["clip_cov/clipped"] = {selected_M.sum().item<double>(), terms.num_tokens()};
+  return at::maximum(plain_M, clipped_M) * (1.0 - selected_M);
 }
 
 at::Tensor kl_cov(const Terms& terms, const at::Tensor& log_ratio_M, const at::Tensor& ratio_M) {
-  const auto plain_M = -ratio_M * terms.advantages_M;
-  const double tokens = terms.num_tokens();
-  if (tokens <= 0.0) return plain_M;
-  const auto count =
-      std::max<int64_t>(1, static_cast<int64_t>(terms.options.kl_cov_ratio * tokens));
-  const auto covariance_M = at::where(terms.in.mask_M > 0, covariance(terms),
-                                      at::full({}, -std::numeric_limits<float>::infinity()));
-  const auto chosen = std::get<1>(covariance_M.topk(count));
-  const auto penalised_M = at::zeros_like(plain_M).index_fill(0, chosen, 1.0);
-  return plain_M + terms.options.kl_cov_coef * log_ratio_M.abs() * penalised_M;
+  return -ratio_M * terms.advantages_M +
+         terms.options.kl_cov_coef * log_ratio_M.abs() * selected_tokens(terms);
 }
 
-at::Tensor policy_terms(const Terms& terms, const at::Tensor& log_ratio_M, const at::Tensor& ratio_M,
-                        LossOutput& output) {
+at::Tensor policy_terms(const Terms& terms, const at::Tensor& log_ratio_M,
+                        const at::Tensor& ratio_M, LossOutput& output) {
   const auto& type = terms.options.loss_type;
   if (type == "cispo") return cispo(terms, ratio_M, output);
   if (type == "sapo") return sapo(terms, ratio_M);
@@ -237,16 +218,15 @@ at::Tensor token_weights(const Terms& terms, const PolicyGradientTotals& totals)
     return mask_M / terms.spread(terms.counts_C) / completions;
   if (type == "luspo") return mask_M / completions;
   if (type == "dr_grpo")
-    return mask_M /
-           std::max(1.0, completions * static_cast<double>(totals.max_completion_length));
+    return mask_M / std::max(1.0, completions * static_cast<double>(totals.max_completion_length));
   return mask_M / std::max(1.0, totals.num_tokens);
 }
 
 }  // namespace
 
 const std::vector<std::string>& policy_gradient_loss_types() {
-  static const std::vector<std::string> types = {"grpo",  "bnpo",  "dr_grpo", "dapo",
-                                                 "luspo", "cispo", "sapo",    "vespo",
+  static const std::vector<std::string> types = {"grpo",  "bnpo",     "dr_grpo", "dapo",
+                                                 "luspo", "cispo",    "sapo",    "vespo",
                                                  "gmpo",  "clip_cov", "kl_cov"};
   return types;
 }
@@ -257,9 +237,9 @@ LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
   const auto& types = policy_gradient_loss_types();
   MEED_CHECK(std::find(types.begin(), types.end(), options.loss_type) != types.end(),
              "unknown loss_type " + options.loss_type);
-  MEED_CHECK(options.importance_sampling_level == "token" ||
-                 options.importance_sampling_level == "sequence",
-             "unknown importance_sampling_level " + options.importance_sampling_level);
+  const auto& level = options.importance_sampling_level;
+  MEED_CHECK(level == "token" || level == "sequence" || level == "sequence_sum",
+             "unknown importance_sampling_level " + level);
   const PolicyGradientInputs in = without_masked(inputs);
   const Terms terms(in, options);
   const auto log_ratio_M = terms.log_ratio_M();
@@ -282,8 +262,8 @@ LossOutput policy_gradient_loss(const PolicyGradientInputs& inputs,
     const auto counts_M = in.entropy_mask_M.defined() ? in.mask_M * in.entropy_mask_M : in.mask_M;
     const double count =
         totals.num_entropy_tokens > 0.0 ? totals.num_entropy_tokens : totals.num_tokens;
-    output.loss = output.loss - options.entropy_coef * (in.entropy_M * counts_M).sum() /
-                                    std::max(1.0, count);
+    output.loss =
+        output.loss - options.entropy_coef * (in.entropy_M * counts_M).sum() / std::max(1.0, count);
   }
   return output;
 }

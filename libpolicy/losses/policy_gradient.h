@@ -26,6 +26,9 @@ struct PolicyGradientInputs {
   at::Tensor sampling_logprobs_M{};
   /// exp(old - sampling), truncated or masked: see importance_sampling_correction().
   at::Tensor importance_ratio_M{};
+  /// 1 on the tokens that clip_cov leaves out or kl_cov penalises, chosen over the whole update:
+  /// see covariance_selection(). Undefined: chosen over the call's tokens.
+  at::Tensor selected_M{};
 };
 
 struct PolicyGradientOptions {
@@ -36,7 +39,8 @@ struct PolicyGradientOptions {
   double epsilon = 0.2;
   double epsilon_high = 0.2;  ///< cispo: the upper bound of the ratio itself
   std::optional<double> delta{};
-  std::string importance_sampling_level = "token";  ///< or "sequence" (GSPO)
+  /// "token", "sequence" (GSPO: the mean of a sequence's log-ratios), "sequence_sum" (RLOO)
+  std::string importance_sampling_level = "token";
   bool use_bias_correction_kl = true;
   std::string kl_estimator = "k3";  ///< "k1", "k2", "k3" (Schulman 2020)
   double sapo_temperature_pos = 1.0, sapo_temperature_neg = 1.05;
@@ -61,17 +65,17 @@ struct PolicyGradientTotals {
 
 /// The clipped surrogate of PPO with group advantages (Shao et al. 2024, eq. 3) and its kin, with
 /// TRL 1.16's normalisations. With r = exp(logp - old), per token or, at sequence level, the
-/// exponent's mean over the sequence (GSPO), a token's loss is
+/// exponent's mean (GSPO) or sum (RLOO) over the sequence, a token's loss is
 ///   grpo bnpo dr_grpo dapo luspo  -min(min(r, delta) A, clip(r, 1 - epsilon, 1 + epsilon_high) A)
 ///   cispo     -min(r, epsilon_high) A logp, no gradient through the ratio   (MiniMax-M1)
 ///   sapo      -sigmoid(t (r - 1)) 4 / t A, t by the sign of A               (SAPO)
-///   vespo     -phi(w) A logp, phi(w) = e^l w^k e^(-l w), w the sequence's ratio, no gradient (VESPO)
-///   gmpo      -A exp(mean of the log-ratios, each clipped on its advantage's side to
+///   vespo     -phi(w) A logp, phi(w) = e^l w^k e^(-l w), w the sequence's ratio, no gradient
+///   (VESPO) gmpo      -A exp(mean of the log-ratios, each clipped on its advantage's side to
 ///             [-epsilon, epsilon_high])                                     (GMPO)
 ///   clip_cov  PPO's, with no gradient for a random share clip_cov_ratio of the tokens whose
 ///             covariance (A - mean A)(logp - mean logp) is in (clip_cov_low, clip_cov_high)
 ///   kl_cov    -r A, plus kl_cov_coef |logp - old| on the kl_cov_ratio tokens of largest covariance
-///             (Cui et al. 2025; statistics and shares are those of the call)
+///             (Cui et al. 2025)
 /// plus beta times the KL estimate: k3 exp(d) - d - 1 with d = ref - logp, k2 d^2 / 2, k1 -d; times
 /// r with use_bias_correction_kl. Over tokens
 ///   grpo sapo         mean over completions of the mean over their tokens

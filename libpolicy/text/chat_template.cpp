@@ -1,6 +1,8 @@
 #include "libpolicy/text/chat_template.h"
 
 #include <algorithm>
+#include <regex>
+
 #include <jinja/lexer.h>
 #include <jinja/parser.h>
 #include <jinja/runtime.h>
@@ -61,6 +63,27 @@ Json guarded(const Json& json, const TemplateGuard& guard, const std::string& ma
   return result;
 }
 
+// Noncharacters, which no text holds; TemplateGuard takes its own from the others.
+constexpr const char* kGenerationBegin = "\uFDEE";
+constexpr const char* kGenerationEnd = "\uFDEF";
+
+/// `source` with a mark written where a generation block begins and ends. The tags around the mark
+/// keep the original's control of white space.
+std::string mark_generation(const std::string& source) {
+  static const std::regex tag(R"(\{%([-+]?)\s*(end)?generation\s*([-+]?)%\})");
+  std::string marked;
+  auto rest = source.cbegin();
+  for (std::sregex_iterator at(source.begin(), source.end(), tag), end; at != end; ++at) {
+    const auto& match = *at;
+    marked.append(rest, match[0].first);
+    marked += "{%" + match[1].str() + " if true %}{{ '" +
+              (match[2].matched ? kGenerationEnd : kGenerationBegin) + "' }}{% endif " +
+              match[3].str() + "%}";
+    rest = match[0].second;
+  }
+  return marked.append(rest, source.cend());
+}
+
 jinja::program parse(const std::string& source) {
   try {
     jinja::lexer lexer;
@@ -77,8 +100,13 @@ struct ChatTemplate::Impl {
     std::string source;
     jinja::program program;
   };
+  std::vector<Tokenizer::Piece> run(const Program& chosen, std::span<const Message> messages,
+                                    bool add_generation_prompt,
+                                    const std::string& tools_json) const;
+
   Program main;
   std::optional<Program> tool_use;
+  std::optional<Program> marked;  ///< main with marks around its generation blocks
   Json named_tokens = Json::object();
   TemplateGuard guard;
 };
@@ -89,6 +117,8 @@ ChatTemplate::ChatTemplate(const std::string& jinja_source, const ChatTemplateOp
   if (!options.tool_use.empty()) impl_->tool_use.emplace(options.tool_use, parse(options.tool_use));
   for (const auto& [name, token] : options.named_tokens) impl_->named_tokens[name] = token;
   impl_->guard = TemplateGuard(options.special_tokens);
+  if (const auto source = mark_generation(jinja_source); source != jinja_source)
+    impl_->marked.emplace(source, parse(source));
 }
 
 ChatTemplate::~ChatTemplate() = default;
@@ -98,6 +128,52 @@ const std::string& ChatTemplate::source() const { return impl_->main.source; }
 std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> messages,
                                                    bool add_generation_prompt,
                                                    const std::string& tools_json) const {
+  const auto& chosen = impl_->tool_use && !tools_json.empty() ? *impl_->tool_use : impl_->main;
+  return impl_->run(chosen, messages, add_generation_prompt, tools_json);
+}
+
+bool ChatTemplate::has_generation_blocks() const { return impl_->marked.has_value(); }
+
+ChatTemplate::Rendering ChatTemplate::render_generation(std::span<const Message> messages,
+                                                        const std::string& tools_json) const {
+  MEED_CHECK(impl_->marked.has_value(), "the template has no generation blocks");
+  for (const auto& message : messages)
+    for (const char* mark : {kGenerationBegin, kGenerationEnd})
+      if (text_of(to_json(message)).find(mark) != std::string::npos)
+        throw DataError(
+            "chat template: a message holds U+FDEE or U+FDEF, which mark the "
+            "assistant's text; remove them");
+  Rendering rendering;
+  size_t size = 0;
+  std::optional<size_t> open;
+  for (auto& piece :
+       impl_->run(*impl_->marked, messages, /*add_generation_prompt=*/false, tools_json)) {
+    std::string text;
+    for (size_t at = 0; at < piece.text.size();) {
+      const std::string_view rest = std::string_view(piece.text).substr(at);
+      const bool begins = rest.starts_with(kGenerationBegin),
+                 ends = rest.starts_with(kGenerationEnd);
+      if (!begins && !ends) {
+        text += piece.text[at++];
+        continue;
+      }
+      at += std::string_view(kGenerationBegin).size();
+      if (begins == open.has_value())
+        throw DataError("chat template: its generation blocks overlap");
+      if (ends) rendering.generated.emplace_back(*open, size + text.size());
+      open = begins ? std::optional(size + text.size()) : std::nullopt;
+    }
+    size += text.size();
+    if (!text.empty()) rendering.pieces.push_back({std::move(text), piece.trusted});
+  }
+  if (open) throw DataError("chat template: a generation block is not closed");
+  return rendering;
+}
+
+std::vector<Tokenizer::Piece> ChatTemplate::Impl::run(const Program& chosen,
+                                                      std::span<const Message> messages,
+                                                      bool add_generation_prompt,
+                                                      const std::string& tools_json) const {
   Json untrusted = {{"messages", Json::array()}};
   for (const auto& message : messages) untrusted["messages"].push_back(to_json(message));
   if (!tools_json.empty()) {
@@ -105,14 +181,13 @@ std::vector<Tokenizer::Piece> ChatTemplate::render(std::span<const Message> mess
     if (!untrusted["tools"].is_array())
       throw DataError("chat template: \"tools\": expected a list of functions");
   }
-  Json trusted = impl_->named_tokens;
+  Json trusted = named_tokens;
   trusted["add_generation_prompt"] = add_generation_prompt;
   // Only messages that hold special tokens are rendered with marks: all others give exactly the
   // text that transformers gives.
   std::string mark = TemplateGuard::free_mark(text_of(untrusted));
-  Json marked = guarded(untrusted, impl_->guard, mark);
+  Json marked = guarded(untrusted, guard, mark);
   if (marked == untrusted) mark.clear();
-  const auto& chosen = impl_->tool_use && !tools_json.empty() ? *impl_->tool_use : impl_->main;
   std::vector<Tokenizer::Piece> pieces;
   try {
     jinja::context context(chosen.source);

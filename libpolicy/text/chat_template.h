@@ -32,6 +32,16 @@ class ChatTemplate {
                                        const std::string& tools_json = "") const;
   const std::string& source() const;
 
+  /// A rendered conversation and which of its text the assistant wrote.
+  struct Rendering {
+    std::vector<Tokenizer::Piece> pieces;
+    std::vector<std::pair<size_t, size_t>> generated;  ///< byte ranges of the joined pieces, in order
+  };
+  /// Whether the template marks what the assistant writes by {% generation %} blocks.
+  bool has_generation_blocks() const;
+  /// render() without a generation prompt, with the places of those blocks. Throws DataError.
+  Rendering render_generation(std::span<const Message> messages, const std::string& tools_json = "") const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

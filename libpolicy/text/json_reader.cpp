@@ -1,5 +1,6 @@
 #include "libpolicy/text/json_reader.h"
 
+#include <bit>
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/core/error.h"
@@ -7,7 +8,66 @@
 namespace meed {
 namespace {
 
-using Json = nlohmann::ordered_json;
+/// An object that keeps the file's order and finds a key of many by its hash: a vocabulary is an
+/// object of 100 000 keys, and nlohmann's ordered map compares each with all before it. Keys come
+/// by operator[] alone, which is how the parser adds them; none is taken away.
+template <typename Key, typename Value, typename Compare, typename Allocator>
+class IndexedMap : public nlohmann::ordered_map<Key, Value, Compare, Allocator> {
+ public:
+  using Base = nlohmann::ordered_map<Key, Value, Compare, Allocator>;
+  using Base::Base;
+  using iterator = typename Base::iterator;
+  using const_iterator = typename Base::const_iterator;
+
+  Value& operator[](const Key& key) {
+    const auto found = position(key);
+    if (found != kNone) return this->begin()[found].second;
+    this->emplace_back(key, Value{});
+    if (slots_.size() < 2 * this->size())
+      build();
+    else
+      place(this->size() - 1);
+    return this->back().second;
+  }
+  const_iterator find(const Key& key) const {
+    const auto found = position(key);
+    return found == kNone ? this->end() : this->begin() + static_cast<std::ptrdiff_t>(found);
+  }
+  iterator find(const Key& key) {
+    const auto found = position(key);
+    return found == kNone ? this->end() : this->begin() + static_cast<std::ptrdiff_t>(found);
+  }
+
+ private:
+  static constexpr uint32_t kNone = UINT32_MAX;
+  static constexpr size_t kFew = 16;  // are compared one by one
+
+  const Key& key_at(size_t i) const { return Base::begin()[static_cast<std::ptrdiff_t>(i)].first; }
+  uint32_t position(const Key& key) const {
+    if (this->size() <= kFew || slots_.empty()) {
+      for (size_t i = 0; i < this->size(); ++i)
+        if (key_at(i) == key) return static_cast<uint32_t>(i);
+      return kNone;
+    }
+    return slots_[slot_of(key)];
+  }
+  size_t slot_of(const Key& key) const {
+    const size_t mask = slots_.size() - 1;
+    size_t slot = std::hash<Key>()(key) & mask;
+    while (slots_[slot] != kNone && key_at(slots_[slot]) != key) slot = (slot + 1) & mask;
+    return slot;
+  }
+  void place(size_t i) { slots_[slot_of(key_at(i))] = static_cast<uint32_t>(i); }
+  void build() {
+    if (this->size() <= kFew) return;
+    slots_.assign(std::bit_ceil(4 * this->size()), kNone);
+    for (size_t i = 0; i < this->size(); ++i) place(i);
+  }
+
+  std::vector<uint32_t> slots_;  // hash -> index
+};
+
+using Json = nlohmann::basic_json<IndexedMap>;
 const Json& as_json(const void* value) { return *static_cast<const Json*>(value); }
 
 }  // namespace
@@ -33,7 +93,11 @@ void JsonReader::expected(const char* what) const {
 JsonReader JsonReader::child(const void* value, const std::string& step) const {
   const bool first = where_.find(": ") == std::string::npos;
   return JsonReader(document_, value,
-                    where_ + (first ? ": " : step.starts_with("[") ? "" : ".") + step);
+                    where_ +
+                        (first                   ? ": "
+                         : step.starts_with("[") ? ""
+                                                 : ".") +
+                        step);
 }
 
 bool JsonReader::is_null() const { return as_json(value_).is_null(); }

@@ -36,13 +36,13 @@ TemplateGuard::TemplateGuard(std::vector<std::string> special_tokens) {
 }
 
 std::string TemplateGuard::free_mark(std::string_view text) {
-  constexpr char32_t kFirst = 0xFDD0, kLast = 0xFDEF;  // noncharacters, for a program's own use
+  constexpr char32_t kFirst = 0xFDD0, kLast = 0xFDED;  // noncharacters, for a program's own use
   for (char32_t c = kFirst; c <= kLast; ++c) {
     std::string mark;
     unicode::append(mark, c);
     if (text.find(mark) == std::string_view::npos) return mark;
   }
-  throw DataError("chat template: the messages hold every one of U+FDD0 to U+FDEF; remove them");
+  throw DataError("chat template: the messages hold every one of U+FDD0 to U+FDED; remove them");
 }
 
 bool TemplateGuard::token_at(std::string_view lower, size_t position) const {

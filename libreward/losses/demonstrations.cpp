@@ -20,37 +20,47 @@ LossOutput adversarial_loss(const at::Tensor& demo_rewards_B, const at::Tensor& 
   return output;
 }
 
-MaxEntropyResult max_entropy_irl(const MaxEntropyProblem& problem, double learning_rate,
-                                 int64_t num_steps) {
-  at::NoGradGuard no_grad;
+SoftPolicy soft_optimal_policy(const MaxEntropyProblem& problem, const at::Tensor& rewards_S,
+                               double temperature) {
+  const at::NoGradGuard no_grad;
+  MEED_CHECK(temperature > 0.0, "temperature must be positive");
   const auto transitions = problem.transitions_SAS.to(at::kDouble);
   const auto features = problem.features_SF.to(at::kDouble);
   MEED_CHECK(transitions.dim() == 3 && transitions.size(0) == transitions.size(2) &&
                  features.size(0) == transitions.size(0) && problem.horizon > 0,
-             "max_entropy_irl: shapes disagree");
+             "soft_optimal_policy: shapes disagree");
+  const auto scaled_S = rewards_S.detach().to(at::kDouble) / temperature;
+  // Backward: soft values; forward: how often each state is visited.
+  std::vector<at::Tensor> policies(static_cast<size_t>(problem.horizon));
+  auto values_S = scaled_S.clone();
+  for (int64_t t = problem.horizon - 2; t >= 0; --t) {
+    const auto q_SA = scaled_S.unsqueeze(1) + at::matmul(transitions, values_S);
+    policies[static_cast<size_t>(t)] = q_SA.softmax(/*dim=*/1);
+    values_S = q_SA.logsumexp({1}, /*keepdim=*/false);
+  }
+  policies.back() = at::full({transitions.size(0), transitions.size(1)},
+                             1.0 / static_cast<double>(transitions.size(1)), at::kDouble);
+  auto now_S = problem.start_S.to(at::kDouble);
+  SoftPolicy result{.policy_TSA = at::stack(policies), .visits_S = now_S};
+  for (int64_t t = 0; t + 1 < problem.horizon; ++t) {
+    const auto joint_SA = now_S.unsqueeze(1) * policies[static_cast<size_t>(t)];
+    now_S = at::einsum("sa,sat->t", {joint_SA, transitions});
+    result.visits_S = result.visits_S + now_S;
+  }
+  result.features_F = at::mv(features.t(), result.visits_S);
+  return result;
+}
+
+MaxEntropyResult max_entropy_irl(const MaxEntropyProblem& problem, double learning_rate,
+                                 int64_t num_steps) {
+  const at::NoGradGuard no_grad;
+  const auto features = problem.features_SF.to(at::kDouble);
   MaxEntropyResult result{.weights_F = at::zeros({features.size(1)}, at::kDouble)};
   for (int64_t step = 0; step <= num_steps; ++step) {
-    const auto rewards_S = at::mv(features, result.weights_F);
-    // Backward: soft values; forward: how often each state is visited.
-    std::vector<at::Tensor> policies(static_cast<size_t>(problem.horizon));
-    auto values_S = rewards_S.clone();
-    for (int64_t t = problem.horizon - 2; t >= 0; --t) {
-      const auto q_SA = rewards_S.unsqueeze(1) + at::matmul(transitions, values_S);
-      policies[static_cast<size_t>(t)] = q_SA.softmax(/*dim=*/1);
-      values_S = q_SA.logsumexp({1}, /*keepdim=*/false);
-    }
-    policies.back() = at::full({transitions.size(0), transitions.size(1)},
-                               1.0 / static_cast<double>(transitions.size(1)), at::kDouble);
-    auto visits_S = problem.start_S.to(at::kDouble);
-    auto expected_F = at::mv(features.t(), visits_S);
-    for (int64_t t = 0; t + 1 < problem.horizon; ++t) {
-      const auto joint_SA = visits_S.unsqueeze(1) * policies[static_cast<size_t>(t)];
-      visits_S = at::einsum("sa,sat->t", {joint_SA, transitions});
-      expected_F = expected_F + at::mv(features.t(), visits_S);
-    }
-    const auto gradient_F = problem.expert_features_F.to(at::kDouble) - expected_F;
-    result.policy_features_F = expected_F;
-    result.policy_TSA = at::stack(policies);
+    const auto policy = soft_optimal_policy(problem, at::mv(features, result.weights_F));
+    const auto gradient_F = problem.expert_features_F.to(at::kDouble) - policy.features_F;
+    result.policy_features_F = policy.features_F;
+    result.policy_TSA = policy.policy_TSA;
     result.gap = gradient_F.abs().max().item<double>();
     if (step < num_steps) result.weights_F = result.weights_F + learning_rate * gradient_F;
   }

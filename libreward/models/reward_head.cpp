@@ -32,7 +32,7 @@ HeadOutput every(const HeadOutput& outputs, int64_t first, int64_t step) {
     return values.defined() ? values.slice(0, first, std::nullopt, step) : values;
   };
   return {part(outputs.rewards_B), part(outputs.outputs_BK), part(outputs.log_gates_BK),
-          part(outputs.blocks_Bk)};
+          part(outputs.blocks_Bk), part(outputs.hidden_BH)};
 }
 
 at::Tensor RewardHead::preference(const HeadOutput& first, const HeadOutput& second) const {
@@ -71,37 +71,43 @@ class LinearHead final : public RewardHead {
   }
 };
 
-/// BaseReward: an MLP of 1 to 5 layers, hidden layers as wide as the features.
+/// BaseReward: an MLP of 1 to 5 layers, hidden layers as wide as the features unless told.
 class MlpHead final : public RewardHead {
  public:
   struct Config {
     int64_t layers = 2;
     std::string activation = "silu";
+    int64_t hidden_size = 0;
     void fields(FieldVisitor& v) {
       v.field("layers", layers, "Linear layers, 1 to 5.");
       v.choice("activation", activation, {"none", "tanh", "relu", "silu"}, "Between two layers.");
+      v.field("hidden_size", hidden_size, "Width of the hidden layers; 0: that of the features.");
+      v.require(hidden_size >= 0, "hidden_size", "must not be negative");
       v.require(layers >= 1 && layers <= 5, "layers", "must be 1 to 5");
     }
   };
   explicit MlpHead(const Config& config) : config_(config) {}
   void init(int64_t D, uint64_t seed) override {
+    const int64_t width = config_.hidden_size > 0 ? config_.hidden_size : D;
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       const bool last = layer + 1 == config_.layers;
       const auto name = "head." + std::to_string(layer);
-      parameters_.add(name + ".weight",
-                      random_weights({last ? 1 : D, D},
-                                     last ? kHeadStd : 1.0 / std::sqrt(static_cast<double>(D)),
-                                     mix_seed({seed, static_cast<uint64_t>(layer)})));
-      parameters_.add(name + ".bias", at::zeros({last ? 1 : D}));
+      const int64_t in = layer == 0 ? D : width, out = last ? 1 : width;
+      parameters_.add(
+          name + ".weight",
+          random_weights({out, in}, last ? kHeadStd : 1.0 / std::sqrt(static_cast<double>(in)),
+                         mix_seed({seed, static_cast<uint64_t>(layer)})));
+      parameters_.add(name + ".bias", at::zeros({out}));
     }
   }
   HeadOutput forward(const HeadInput& input) const override {
-    auto x = input.features_BD;
+    auto x = input.features_BD, hidden = x;
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
+      hidden = x;
       x = linear(x, parameters_, "head." + std::to_string(layer));
       if (layer + 1 < config_.layers) x = activated(x, config_.activation);
     }
-    return {.rewards_B = x.squeeze(-1), .outputs_BK = x};
+    return {.rewards_B = x.squeeze(-1), .outputs_BK = x, .hidden_BH = hidden};
   }
 
  private:
@@ -125,9 +131,9 @@ class AttributesHead final : public RewardHead {
   explicit AttributesHead(const Config& config)
       : config_(config), weights_K_(at::tensor(config.weights, at::kDouble)) {}
   void init(int64_t D, uint64_t seed) override {
-    parameters_.add("score.weight",
-                    random_weights({static_cast<int64_t>(config_.attributes.size()), D}, kHeadStd,
-                                   seed));
+    parameters_.add(
+        "score.weight",
+        random_weights({static_cast<int64_t>(config_.attributes.size()), D}, kHeadStd, seed));
   }
   HeadOutput forward(const HeadInput& input) const override {
     const auto outputs_BK = linear(input.features_BD, parameters_, "score");
@@ -154,17 +160,17 @@ class MixtureHead final : public RewardHead {
   };
   explicit MixtureHead(const Config& config) : config_(config) {}
   void init(int64_t D, uint64_t seed) override {
-    const double fan_in = 1.0 / std::sqrt(static_cast<double>(D));
+    const int64_t C = context_size(D);
+    const double fan_in = 1.0 / std::sqrt(static_cast<double>(C));
     parameters_.add("heads.weight",
                     random_weights({config_.heads, D}, kHeadStd, mix_seed({seed, 1})));
     parameters_.add("router.0.weight",
-                    random_weights({config_.router_hidden, D}, fan_in, mix_seed({seed, 2})));
+                    random_weights({config_.router_hidden, C}, fan_in, mix_seed({seed, 2})));
     parameters_.add("router.0.bias", at::zeros({config_.router_hidden}));
-    parameters_.add(
-        "router.1.weight",
-        random_weights({config_.heads, config_.router_hidden},
-                       1.0 / std::sqrt(static_cast<double>(config_.router_hidden)),
-                       mix_seed({seed, 3})));
+    parameters_.add("router.1.weight",
+                    random_weights({config_.heads, config_.router_hidden},
+                                   1.0 / std::sqrt(static_cast<double>(config_.router_hidden)),
+                                   mix_seed({seed, 3})));
     parameters_.add("router.1.bias", at::zeros({config_.heads}));
   }
   HeadOutput forward(const HeadInput& input) const override {
@@ -209,7 +215,7 @@ class PreferenceEmbeddingHead final : public RewardHead {
                     random_weights({config_.size, D}, 1.0 / std::sqrt(static_cast<double>(D + 1)),
                                    mix_seed({seed, 1})));
     if (config_.prompt_scaled)
-      parameters_.add("blocks.weight", random_weights({config_.size / 2, D}, kHeadStd,
+      parameters_.add("blocks.weight", random_weights({config_.size / 2, context_size(D)}, kHeadStd,
                                                       mix_seed({seed, 2})));
   }
   HeadOutput forward(const HeadInput& input) const override {

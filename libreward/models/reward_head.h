@@ -21,6 +21,7 @@ struct HeadOutput {
   at::Tensor outputs_BK;    ///< attributes, rewards of each head, or an embedding
   at::Tensor log_gates_BK;  ///< mixtures: log of the router's weights; undefined otherwise
   at::Tensor blocks_Bk;     ///< prompt-scaled embeddings: weights of the blocks; undefined otherwise
+  at::Tensor hidden_BH;     ///< MLPs: what the last layer reads; undefined otherwise
 };
 
 /// The outputs of every `step`-th text from `first` on: one side of rows that stand together.
@@ -36,9 +37,15 @@ class RewardHead {
   /// log-odds that the first of two texts of one prompt is better, [B].
   virtual at::Tensor preference(const HeadOutput& first, const HeadOutput& second) const;
   ParameterStore& parameters() { return parameters_; }
+  /// Before init: contexts have C numbers, where that is not the features' D.
+  void set_context_size(int64_t C) { context_size_ = C; }
 
  protected:
+  int64_t context_size(int64_t D) const { return context_size_ > 0 ? context_size_ : D; }
   ParameterStore parameters_;
+
+ private:
+  int64_t context_size_ = 0;
 };
 
 /// linear, mlp, attributes, mixture, preference_embedding.

@@ -76,33 +76,43 @@ class ProgramTest : public ::testing::Test {
     return values;
   }
 
-  /// Losses of the same arguments under one process and under two; `two_more` halves the batch.
-  static void expect_equal_in_two_processes(const std::string& path, const std::string& name,
-                                            const std::string& two_more) {
+  /// Losses of the same arguments under one process and under `count`; `share` divides the batch.
+  static void expect_equal_in_processes(int count, const std::string& path, const std::string& name,
+                                        const std::string& share) {
     static int port = 29511 + static_cast<int>(::getpid() % 1000);
     ++port;
-    const auto one = folder_ / (name + "-one"), two = folder_ / (name + "-two");
-    ASSERT_EQ(run("train " + path + " run.output_dir=" + one.string()), 0) << name << errors();
+    const auto one = folder_ / (name + "-one"), many = folder_ / (name + "-many");
+    fs::remove_all(many);
+    if (!fs::exists(one)) {
+      ASSERT_EQ(run("train " + path + " run.output_dir=" + one.string()), 0) << name << errors();
+    }
     const std::string arguments =
-        "train " + path + " " + two_more + " run.ddp_timeout=60 run.output_dir=" + two.string();
+        "train " + path + " " + share + " run.ddp_timeout=60 run.output_dir=" + many.string();
     const auto environment = [&](int rank) {
       return "RANK=" + std::to_string(rank) + " LOCAL_RANK=" + std::to_string(rank) +
-             " WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(port);
+             " WORLD_SIZE=" + std::to_string(count) +
+             " MASTER_ADDR=127.0.0.1 MASTER_PORT=" + std::to_string(port);
     };
-    int second = -1;
-    std::thread other([&] {
-      second = std::system((environment(1) + " OMP_NUM_THREADS=1 " + MEED_PROGRAM + " " +
-                            arguments + " >/dev/null 2>&1")
-                               .c_str());
-    });
-    const int first = run(arguments, environment(0));
-    other.join();
-    ASSERT_EQ(first, 0) << name << errors();
-    EXPECT_EQ(second, 0) << name;
-    const auto a = losses(one), b = losses(two);
+    std::vector<int> codes(static_cast<size_t>(count), -1);
+    std::vector<std::thread> others;
+    for (int rank = 1; rank < count; ++rank)
+      others.emplace_back([&, rank] {
+        codes[static_cast<size_t>(rank)] =
+            std::system((environment(rank) + " OMP_NUM_THREADS=1 " + MEED_PROGRAM + " " +
+                         arguments + " >/dev/null 2>&1")
+                            .c_str());
+      });
+    codes[0] = run(arguments, environment(0));
+    for (auto& other : others) other.join();
+    ASSERT_EQ(codes, std::vector<int>(static_cast<size_t>(count), 0)) << name << errors();
+    const auto a = losses(one), b = losses(many);
     ASSERT_EQ(a.size(), b.size()) << name;
     EXPECT_FALSE(a.empty()) << name;
     for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5) << name << " step " << i + 1;
+  }
+  static void expect_equal_in_two_processes(const std::string& path, const std::string& name,
+                                            const std::string& half) {
+    expect_equal_in_processes(2, path, name, half);
   }
 
   static inline fs::path folder_;

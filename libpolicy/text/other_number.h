@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace meed {
+
+/// The text with another integer in place of its last one, the same words around it: a solution
+/// whose answer is wrong. `seed` decides which, near the old one; nullopt if the text has no
+/// integer of at most 15 digits.
+std::optional<std::string> with_other_number(const std::string& text, uint64_t seed);
+
+}  // namespace meed

@@ -1,0 +1,247 @@
+#include "algorithms/dynamic_sampling.h"
+#include "algorithms/group_selection.h"
+#include "algorithms/scored_rollouts.h"
+#include "libpolicy/generation/rollout_store.h"
+#include "tests/algorithms/program.h"
+
+// What the rollout/update loop offers every optimiser, and the optimisers that choose within
+// groups.
+
+namespace meed {
+namespace {
+
+TEST(DynamicSampling, VariedGroupsGoFirstInTheOrderOfTheData) {
+  EXPECT_EQ(choose_groups({0, 1, 0, 1, 1}, 2), (std::vector<int64_t>{1, 3}));
+  EXPECT_EQ(choose_groups({0, 1, 0, 0}, 2), (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(choose_groups({0, 0, 0}, 2), (std::vector<int64_t>{0, 1}));
+}
+
+ScoredRollouts rollouts_of(const std::vector<double>& rewards, int64_t groups) {
+  const auto G = static_cast<int64_t>(rewards.size()) / groups;
+  ScoredRollouts scored;
+  scored.rewards_PG = at::tensor(rewards, at::kDouble).view({groups, G});
+  scored.num_groups = groups;
+  for (int64_t p = 0; p < groups; ++p) {
+    scored.places.push_back(p);
+    auto& group = scored.groups.emplace_back();
+    for (int64_t g = 0; g < G; ++g) group.completions.emplace_back().token_ids = {7};
+  }
+  return scored;
+}
+
+TEST(GroupSelection, BestAndWorstByRewardWithTiesToTheFirst) {
+  const double nan = std::nan("");
+  const auto scored = rollouts_of({1, 3, 3, 0, 0, nan, 5, nan, 2, 2, 2, 2}, 3);
+  EXPECT_TRUE(at::equal(
+      best_and_worst(scored),
+      at::tensor({0.f, 1.f, 0.f, -1.f, -1.f, 0.f, 1.f, 0.f, 0.f, 0.f, 0.f, 0.f}).view({3, 4})));
+  EXPECT_TRUE(at::equal(
+      best_of_group(scored, 2, 2.5),
+      at::tensor({0.f, 1.f, 1.f, 0.f, 0.f, 0.f, 1.f, 0.f, 0.f, 0.f, 0.f, 0.f}).view({3, 4})));
+}
+
+class LoopFeatures : public ProgramTest {
+ protected:
+  static constexpr const char* kFormat =
+      "[{type: format, pattern: \"[kvw]\", match: search}, {type: length_penalty, free_tokens: 1, "
+      "scale_tokens: 4, weight: 0.1}]";
+  static std::string write(const std::string& name, const std::string& algorithm,
+                           const std::string& rollout = "", const std::string& rewards = kFormat,
+                           const std::string& data = "{type: arithmetic, num_rows: 64}") {
+    const auto path = folder_ / (name + ".yaml");
+    std::ofstream(path) << "run: {output_dir: " << (folder_ / name).string()
+                        << ", seed: 3, max_steps: 4, save_steps: 2}\n"
+                        << "model: {path: " << (folder_ / "tiny").string() << "}\n"
+                        << "algorithm: {" << algorithm << "}\n"
+                        << "optim: {learning_rate: 1.0e-3, per_device_train_batch_size: 16, "
+                           "lr_scheduler_type: constant}\n"
+                        << "data: " << data << "\nrewards: " << rewards
+                        << "\nrollout: {num_generations: 4, max_completion_length: 6" << rollout
+                        << "}\n";
+    return path.string();
+  }
+  static void expect_same_after_resuming(const std::string& path, const std::string& name) {
+    const auto straight = folder_ / (name + "-straight"), resumed = folder_ / (name + "-resumed");
+    ASSERT_EQ(run("train " + path + " run.output_dir=" + straight.string()), 0) << name << errors();
+    ASSERT_EQ(run("train " + path + " run.max_steps=2 run.output_dir=" + resumed.string()), 0)
+        << name << errors();
+    ASSERT_EQ(run("train --resume " + path + " run.output_dir=" + resumed.string()), 0)
+        << name << errors();
+    EXPECT_EQ(losses(straight), losses(resumed)) << name;
+  }
+  /// The last value of a metric.
+  static double last(const fs::path& output_dir, const std::string& key) {
+    double value = std::nan("");
+    std::ifstream file(output_dir / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);)
+      if (const auto json = Json::parse(line); json.contains(key) && json[key].is_number())
+        value = json[key].get<double>();
+    return value;
+  }
+};
+
+TEST_F(LoopFeatures, OptimisersWithinGroupsTrainResumeAndAgreeOnTwoProcesses) {
+  const std::string half = "optim.per_device_train_batch_size=8";
+  const std::map<std::string, std::string> algorithms = {
+      {"online_dpo",
+       "type: online_dpo, loss_type: [sigmoid, sft], dynamic_beta_w: 0.5, num_iterations: 2, "
+       "sync_ref_model: true, ref_model_sync_steps: 2, ref_model_mixup_alpha: 1"},
+      {"gpo", "type: gpo, beta: 0.5, num_iterations: 2, log_z: group"},
+      {"steerlm", "type: steerlm, prior_prompt_column: question, num_iterations: 2"},
+      {"rejection_sampling", "type: rejection_sampling, num_best: 2, num_iterations: 2"},
+      {"rloo",
+       "type: rloo, beta: 0.1, num_iterations: 2, normalize_advantages: true, "
+       "reward_clip_range: [-1, 1]"},
+      {"kl_cov", "type: grpo, loss_type: kl_cov, num_iterations: 2"},
+      {"clip_cov", "type: grpo, loss_type: clip_cov, clip_cov_low: 0.01, num_iterations: 2"},
+      {"gdpo",
+       "type: grpo, multi_objective_aggregation: normalize_then_sum, std: population, "
+       "use_adaptive_entropy: true, entropy_coef: 0.01, entropy_target: 20"},
+      {"remax", "type: grpo, advantage_estimator: remax"},
+      {"moving",
+       "type: grpo, beta: 0.1, sync_ref_model: true, ref_model_sync_steps: 1, "
+       "num_iterations: 2"}};
+  for (const auto& [name, algorithm] : algorithms) {
+    const auto path = write(name, algorithm);
+    expect_equal_in_two_processes(path, name, half);
+    expect_same_after_resuming(path, name);
+  }
+}
+
+TEST_F(LoopFeatures, DynamicSamplingFillsTheBatchTheSameOnTwoProcessesAndAfterResuming) {
+  const auto path = write("dynamic", "type: grpo", ", dynamic_sampling: true",
+                          "[{type: format, pattern: \"[kvw]\", match: search}]");
+  expect_equal_in_two_processes(path, "dynamic", "optim.per_device_train_batch_size=8");
+  expect_same_after_resuming(path, "dynamic");
+  const auto output = folder_ / "dynamic-straight";
+  EXPECT_GE(last(output, "dynamic_sampling/num_gen_batches"), 1.0);
+  EXPECT_EQ(last(output, "frac_reward_zero_std"), 0.0);
+  // Where no group differs the bound holds and the run goes on.
+  const auto never =
+      write("never", "type: grpo", ", dynamic_sampling: true, max_num_gen_batches: 2",
+            "[{type: format, pattern: \"qqqqqq\", match: search}]");
+  ASSERT_EQ(run("train " + never + " run.max_steps=1"), 0) << errors();
+  EXPECT_EQ(last(folder_ / "never", "dynamic_sampling/num_gen_batches"), 2.0);
+  EXPECT_EQ(last(folder_ / "never", "dynamic_sampling/num_filled"), 4.0);
+}
+
+TEST_F(LoopFeatures, StoredRolloutsAreReplayedAndTrainedOffline) {
+  const auto path = write("stored", "type: grpo, num_iterations: 2", ", store: true");
+  ASSERT_EQ(run("train " + path), 0) << errors();
+  const auto store = folder_ / "stored/rollouts";
+  const auto files = RolloutStore(store).files();
+  ASSERT_EQ(files.size(), 2u);
+  const auto first = RolloutStore::read(files[0]);
+  EXPECT_EQ(first.groups.size(), 4u);
+  EXPECT_EQ(first.components.size(), 2u);
+  // The same updates from the same weights; the engine's log-probabilities stand for the old ones.
+  ASSERT_EQ(run("train " + path + " rollout.store=false rollout.replay=" + store.string() +
+                " run.output_dir=" + (folder_ / "replayed").string()),
+            0)
+      << errors();
+  const auto a = losses(folder_ / "stored"), b = losses(folder_ / "replayed");
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-4);
+  for (const std::string form : {"pairs", "best", "labels"}) {
+    const std::string algorithm = form == "pairs" ? "dpo" : form == "best" ? "sft" : "kto";
+    const auto offline =
+        write("offline_" + form, "type: " + algorithm, "", "[]",
+              "{type: rollouts, path: " + store.string() + ", form: " + form + "}");
+    ASSERT_EQ(run("train " + offline + " run.max_steps=1"), 0) << form << errors();
+    EXPECT_TRUE(std::isfinite(losses(folder_ / ("offline_" + form))[0])) << form;
+  }
+}
+
+TEST_F(LoopFeatures, TwoProcessesStoreWhatOneDoes) {
+  const auto path = write("stored_by_two", "type: grpo", ", store: true");
+  expect_equal_in_two_processes(path, "stored_by_two", "optim.per_device_train_batch_size=8");
+  const auto one = RolloutStore(folder_ / "stored_by_two-one/rollouts").files();
+  const auto two = RolloutStore(folder_ / "stored_by_two-many/rollouts").files();
+  ASSERT_EQ(one.size(), two.size());
+  const auto a = RolloutStore::read(one[0]), b = RolloutStore::read(two[0]);
+  ASSERT_EQ(a.groups.size(), b.groups.size());
+  for (size_t p = 0; p < a.groups.size(); ++p)
+    EXPECT_EQ(a.groups[p].completions[0].token_ids, b.groups[p].completions[0].token_ids);
+  EXPECT_TRUE(at::allclose(a.rewards_PG, b.rewards_PG));
+}
+
+TEST_F(LoopFeatures, CooperTrainsPolicyAndVerifierTogether) {
+  const auto pairs = write("verifier", "type: reward_modelling", "", "[]",
+                           "{type: verification, data: {type: arithmetic, num_rows: 64}}");
+  ASSERT_EQ(run("train " + pairs + " run.max_steps=2"), 0) << errors();
+  const auto verifier = (folder_ / "verifier/final").string();
+  // The rule: completions with one of these letters are right, so that there are pairs.
+  const auto cooper = write(
+      "cooper",
+      "type: cooper, rule: rule, beta: 0.02, negatives: policy, verifier_learning_rate: 1.0e-3, "
+      "verify_steps: 2, verify_data: {type: verification, template: \"{prompt}\", data: {type: "
+      "arithmetic, num_rows: 8}}",
+      "",
+      "[{type: verifier, trainable: true, path: " + verifier +
+          "}, {type: format, name: rule, weight: 0, pattern: \"[kvw]\", match: search}]");
+  expect_equal_in_processes(2, cooper, "cooper", "optim.per_device_train_batch_size=8");
+  expect_equal_in_processes(4, cooper, "cooper", "optim.per_device_train_batch_size=4");
+  expect_same_after_resuming(cooper, "cooper");
+  const auto output = folder_ / "cooper-straight";
+  EXPECT_GT(last(output, "verifier/pairs"), 0.0);
+  EXPECT_TRUE(fs::exists(output / "final/reward_model/config.json"));
+  EXPECT_GE(last(output, "verifier/heldout_accuracy"), 0.0);
+  ASSERT_EQ(run("train " + cooper +
+                " algorithm.rule=none run.output_dir=" + (folder_ / "cooper-bad").string()),
+            1);
+  EXPECT_NE(errors().find("algorithm.rule: \"none\" names no reward"), std::string::npos);
+}
+
+TEST_F(LoopFeatures, DpoPrecomputesWeighsAndMovesItsReference) {
+  const auto rows = folder_ / "dpo-pairs.jsonl";
+  {
+    std::ofstream file(rows);
+    for (int i = 0; i < 16; ++i)
+      file << R"({"prompt": "Say )" << i << R"(:", "chosen": " )" << i
+           << R"( it is", "rejected": " no, never"})"
+           << "\n";
+  }
+  const auto dpo = [&](const std::string& name, const std::string& more) {
+    const auto path = folder_ / (name + ".yaml");
+    std::ofstream(path) << "run: {output_dir: " << (folder_ / name).string()
+                        << ", seed: 3, max_steps: 4, save_steps: 2}\n"
+                        << "model: {path: " << (folder_ / "tiny").string() << "}\n"
+                        << "algorithm: {type: dpo" << more << "}\n"
+                        << "optim: {learning_rate: 1.0e-3, per_device_train_batch_size: 8, "
+                           "lr_scheduler_type: constant}\n"
+                        << "data: {type: jsonl, path: " << rows.string() << "}\n";
+    return path.string();
+  };
+  ASSERT_EQ(run("train " + dpo("dpo_plain", "")), 0) << errors();
+  const auto precomputed = dpo("dpo_precomputed", ", precompute_ref_log_probs: true");
+  expect_equal_in_two_processes(precomputed, "dpo_precomputed",
+                                "optim.per_device_train_batch_size=4");
+  const auto a = losses(folder_ / "dpo_plain"), b = losses(folder_ / "dpo_precomputed-one");
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5);
+  ASSERT_EQ(run("train " + dpo("dpo_weighted", ", use_weighting: true")), 0) << errors();
+  EXPECT_LT(losses(folder_ / "dpo_weighted")[0], a[0]);  // weights are below 1 here
+  expect_same_after_resuming(dpo("dpo_moving", ", sync_ref_model: true, ref_model_sync_steps: 1"),
+                             "dpo_moving");
+  ASSERT_EQ(
+      run("train " + dpo("dpo_bad", ", sync_ref_model: true, precompute_ref_log_probs: true")), 2);
+  EXPECT_NE(errors().find("precompute_ref_log_probs"), std::string::npos);
+}
+
+TEST_F(LoopFeatures, StepsEndAtTheirSeparator) {
+  const auto tokenizer = Tokenizer::load(kTokenizer);
+  Completion completion;
+  completion.token_ids = tokenizer->encode("first step\n\nsecond\n\nthird");
+  const auto ends = step_ends(completion, *tokenizer, "\n\n");
+  ASSERT_EQ(ends.size(), 3u);
+  EXPECT_EQ(ends.back(), static_cast<int64_t>(completion.token_ids.size()) - 1);
+  const std::span<const int64_t> ids = completion.token_ids;
+  EXPECT_TRUE(
+      tokenizer->decode(ids.subspan(0, static_cast<size_t>(ends[0]) + 1)).ends_with("step\n\n"));
+  EXPECT_EQ(step_ends(completion, *tokenizer, "").size(), 1u);
+  completion.step_ends = {1};
+  EXPECT_EQ(step_ends(completion, *tokenizer, "\n\n"), completion.step_ends);
+}
+
+}  // namespace
+}  // namespace meed
