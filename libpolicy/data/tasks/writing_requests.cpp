@@ -113,9 +113,12 @@ class WritingRequests final : public GeneratedTask {
     for (int64_t i = 0; i < config.num_references; ++i)
       references.push_back(write(first + static_cast<uint64_t>(i)));
     const std::string clean = write(static_cast<uint64_t>(random.next_int(0, 3)));
+    size_t errors = 0;
+    for (size_t word = split(clean).size(); word > 0; --word)
+      errors += random.next() < config.error_rate;
     auto example = plain_row(
         "write " + name + " " + subject + " " + place + " " + action[0] + " " + mood[0] + " ?",
-        " " + damaged(clean, config.error_rate, random));
+        " " + damaged(clean, errors, random));
     example.extra["reference"] = json_list(references);
     example.extra["style"] = name;
     if (config.mode == "pair") {
