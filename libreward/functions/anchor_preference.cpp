@@ -61,8 +61,10 @@ class AnchorPreference final : public RewardFunction {
         asked.push_back(&scores[p][g]);
       }
     }
-    const auto verdicts = judge_both_orders(*judge_, queries);
+    std::vector<double> position_bias;
+    const auto verdicts = judge_both_orders(*judge_, queries, &position_bias);
     for (size_t i = 0; i < asked.size(); ++i) {
+      if (!std::isnan(position_bias[i])) asked[i]->parts["position_bias"] = position_bias[i];
       const bool read = !std::isnan(verdicts[i]);
       asked[i]->value = scaled(read ? verdicts[i] : 0.5);
       if (!read) asked[i]->unreadable = "no_verdict";

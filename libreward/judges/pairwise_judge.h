@@ -31,7 +31,9 @@ Registry<PairwiseJudge>& pairwise_judges();
 
 /// Verdicts free of the order in which the two stand: (P(a over b) + 1 - P(b over a)) / 2, so that
 /// equal texts give exactly 0.5 and swapped roles 1 - p (Pairwise-RL). NaN where both orders could
-/// not be read; where one could, it alone.
-std::vector<double> judge_both_orders(PairwiseJudge& judge, std::span<const JudgeQuery> queries);
+/// not be read; where one could, it alone. `position_bias`: |P(a over b) + P(b over a) - 1|, by how
+/// much a verdict hangs on the order; NaN where an order could not be read.
+std::vector<double> judge_both_orders(PairwiseJudge& judge, std::span<const JudgeQuery> queries,
+                                      std::vector<double>* position_bias = nullptr);
 
 }  // namespace meed
