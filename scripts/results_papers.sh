@@ -7,13 +7,14 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 page=${1:-}
 case $page in
-  reward-models) title="Reward models"; pattern='^(09|22-mm-rlhf|23|24|30|31|32|41-helpsteer|46|51|52-gpm|54|55)' ;;
-  policy-optimisation) title="Policy optimisation and its rewards"; pattern='^(03|04|10|22-mm-dpo|25|27|29|34|36|37|38|40|41-steerlm|45|47|52-gpo|53)' ;;
+  reward-models) title="Reward models"; pattern='^(09|22-mm-rlhf|23|24|30|31|32|41-steerlm2|46|51|52-gpm|54|55)' ;;
+  policy-optimisation) title="Policy optimisation and its rewards"; pattern='^(03|04|10|22-mm-dpo|25|27|29|34|36|37|38|40|41-steerlm-alignment|45|47|52-gpo|53)' ;;
   *) die "expected reward-models or policy-optimisation, got \"$page\"" ;;
 esac
 shift
 cd "$root"
 meed=${MEED:-build/release/bin/meed}
+mkdir -p out/results
 recipes=()
 for recipe in configs/paper/*.yaml; do
   name=$(basename "$recipe" .yaml)
