@@ -45,12 +45,16 @@ class DecodingEvaluation final : public Evaluation {
       const auto model = CausalLm::load(path, {.dtype = parse_dtype(recipe.dtype)});
       const auto engine = RolloutEngine::create(*model, tokenizer.get(),
                                                 {.max_batch_size = recipe.rollout.max_batch_size});
+      const auto environment =
+          recipe.rollout.environment ? environments().create(*recipe.rollout.environment, context)
+                                     : nullptr;
       const auto groups = generate_groups(*engine, *tokenizer, *data, rows,
                                           {.rollout = recipe.rollout,
                                            .num_generations = recipe.rollout.num_generations_eval,
                                            .temperature = recipe.rollout.temperature_eval,
                                            .seed = static_cast<uint64_t>(recipe.seed),
-                                           .max_positions = model->config().max_positions});
+                                           .max_positions = model->config().max_positions,
+                                           .environment = environment.get()});
       RewardPipeline rewards(recipe.rewards, context);
       measure(path, groups, rewards.score(groups), results);
       context.tokenizer = nullptr;

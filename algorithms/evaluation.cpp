@@ -15,7 +15,6 @@
 #include "libpolicy/data/dataset.h"
 #include "libpolicy/models/token_logprobs.h"
 #include "libpolicy/text/chat_template.h"
-#include "libreward/models/reward_model.h"
 #include "libreward/reward_pipeline.h"
 
 namespace meed {
@@ -140,50 +139,6 @@ class GenerationEvaluation final : public Evaluation {
   }
 };
 
-/// How often a reward model puts the chosen text above the rejected one.
-class PreferenceAccuracy final : public Evaluation {
- public:
-  struct Config {
-    int64_t max_length = 1024;
-    void fields(FieldVisitor& v) {
-      v.field("max_length", max_length, "Longer rows lose the start of their prompt.");
-      v.require(max_length > 1, "max_length", "must be at least 2");
-    }
-  };
-  explicit PreferenceAccuracy(const Config& config) : config_(config) {}
-
-  std::vector<EvaluationResult> run(const EvaluationRecipe& recipe, RunContext& context) override {
-    at::NoGradGuard no_grad;
-    std::vector<EvaluationResult> results;
-    const auto data = datasets().create(*recipe.data, context);
-    for (const auto& path : recipe.models) {
-      const auto tokenizer = Tokenizer::load(path);
-      const auto model = RewardModel::load(path, {.dtype = parse_dtype(recipe.dtype)});
-      int64_t right = 0;
-      std::vector<double> margins;
-      for (const int64_t index : all_rows(*data)) {
-        auto row = encode_preference(*tokenizer, data->get(index), "preference_accuracy");
-        truncate(row, config_.max_length, /*keep_start=*/false);
-        const double margin = preference(*model, row);
-        right += margin > 0;
-        margins.push_back(margin);
-      }
-      results.push_back(summarise_share(path, "accuracy", right, data->size()));
-      results.push_back(summarise_mean(path, "margin", margins));
-    }
-    return results;
-  }
-
- private:
-  /// Log-odds that the chosen is better; the difference of the rewards where the head has one.
-  static double preference(RewardModel& model, const EncodedRow& row) {
-    const RewardModel::Row text{row.prompt_ids, {row.completion_ids[0], row.completion_ids[1]}};
-    const auto outputs = model.forward({&text, 1});
-    return model.head().preference(every(outputs, 0, 2), every(outputs, 1, 2)).item<double>();
-  }
-  Config config_;
-};
-
 /// Mean negative log-likelihood of the completions (or of whole texts) and its perplexity.
 class LanguageModelLoss final : public Evaluation {
  public:
@@ -251,8 +206,6 @@ class LanguageModelLoss final : public Evaluation {
 
 MEED_REGISTER(evaluations, "generation", GenerationEvaluation,
               "Completions of every prompt, scored by the reward functions.");
-MEED_REGISTER(evaluations, "preference_accuracy", PreferenceAccuracy,
-              "How often a reward model prefers the chosen text.");
 MEED_REGISTER(evaluations, "language_model_loss", LanguageModelLoss,
               "Negative log-likelihood and perplexity of completions or texts.");
 

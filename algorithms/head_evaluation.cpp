@@ -254,7 +254,7 @@ void note_labelled(const FeatureHeads& heads, const Rows& rows, const HeadObject
 /// share of the way from the row's worst candidate to its best.
 void note_candidates(const FeatureHeads& heads, const Rows& rows, MetricsWriter& writer) {
   std::map<size_t, double> gold_of;
-  double gap = 0.0, agree = 0.0;
+  double gap = 0.0, agree = 0.0, member_gold = 0.0;
   for (const auto& row : rows) {
     const auto members_MN = heads.member_rewards(candidate_input(*row, heads.num_features()));
     const auto centred_MN =
@@ -275,6 +275,9 @@ void note_candidates(const FeatureHeads& heads, const Rows& rows, MetricsWriter&
                       std::to_string(rewards.size()) + " candidates");
     const auto [low, high] = std::minmax_element(gold.begin(), gold.end());
     const double range = std::max(*high - *low, 1e-12);
+    for (const double pick : numbers(picks_M))
+      member_gold +=
+          (gold[static_cast<size_t>(pick)] - *low) / range / static_cast<double>(heads.size());
     for (size_t N = 1; N <= rewards.size(); N *= 2) {
       const auto pick =
           std::max_element(rewards.begin(), rewards.begin() + static_cast<int64_t>(N));
@@ -290,6 +293,7 @@ void note_candidates(const FeatureHeads& heads, const Rows& rows, MetricsWriter&
     writer.record("eval_best_of/" + std::to_string(N), sum / count);
     peak = std::max(peak, sum / count);
   }
+  writer.record("eval_member_best_of_all", member_gold / count);
   writer.record("eval_best_of_drop", peak - gold_of.rbegin()->second / count);
 }
 

@@ -132,7 +132,7 @@ class OfflineTrainer {
     const auto encoded = encode_rows(run_.data(), rows, totals);
     if (totals.weight <= 0.0)
       throw DataError("step " + std::to_string(learner_.step() + 1) +
-                      ": no row of the batch has anything to train on");
+                      ": no row of the batch has anything to learn from (a token, or a label)");
     algorithm_.begin_step(encoded);
     int64_t tokens = 0;
     for (const auto& batch : micro_batches(encoded, optim_.max_tokens_per_micro_batch)) {
@@ -159,6 +159,7 @@ class OfflineTrainer {
     for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
     StepTotals totals;
     const auto encoded = encode_rows(*data, rows, totals);
+    algorithm_.begin_evaluation();
     algorithm_.begin_step(encoded);
     double loss = 0.0;
     MetricSums sums;
@@ -171,6 +172,7 @@ class OfflineTrainer {
     recorder.record("eval_loss", global_sum(loss));
     record_metrics(recorder, sums, "eval_");
     algorithm_.evaluate(*data, recorder);
+    algorithm_.end_evaluation(run_, learner_.step());
     run_.flush_evaluation(learner_.step());
   }
 

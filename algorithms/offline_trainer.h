@@ -24,8 +24,10 @@ struct EncodedRow {
   std::vector<int64_t> prompt_ids;
   std::vector<std::vector<int64_t>> completion_ids;
   std::optional<double> margin;
-  bool desirable = true;       ///< label of an unpaired preference
-  std::vector<double> labels;  ///< of attributes; kMissingLabel where there is none
+  bool desirable = true;           ///< label of an unpaired preference
+  std::vector<double> labels;      ///< of attributes or steps; kMissingLabel where there is none
+  std::vector<int64_t> step_ends;  ///< places of the steps' last tokens in the first completion
+  std::string group;               ///< what evaluations are split by; "" if by nothing
   /// sft: 1 on the tokens of prompt and completion that assistants wrote; empty: no such mask
   std::vector<uint8_t> assistant_mask;
   bool truncated = false;
@@ -59,6 +61,10 @@ class OfflineAlgorithm : public Algorithm {
   virtual double weight(const EncodedRow& row) const = 0;
   /// Sees this rank's rows of a step before their losses; all ranks call it together.
   virtual void begin_step(std::span<const EncodedRow>) {}
+  /// Around the losses of an evaluation; all ranks call them together. What `end_evaluation`
+  /// records carries the prefix eval_ by its own hand.
+  virtual void begin_evaluation() {}
+  virtual void end_evaluation(TrainingRun&, int64_t /*step*/) {}
   /// Loss of some rows, divided by a count over the whole step.
   virtual LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) = 0;
   /// Between the last backward of a step and its update; all ranks call it.

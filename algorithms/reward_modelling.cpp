@@ -1,93 +1,172 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
-#include <charconv>
-#include <cmath>
+#include <algorithm>
 
 #include "algorithms/offline_trainer.h"
 #include "algorithms/policy.h"
+#include "algorithms/reward_inspection.h"
+#include "algorithms/reward_objective.h"
+#include "algorithms/reward_rows.h"
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
-#include "libpolicy/text/chat_template.h"
-#include "libreward/losses/bradley_terry.h"
-#include "libreward/losses/mixture.h"
-#include "libreward/losses/preference_embedding.h"
+#include "libpolicy/core/log.h"
 #include "libreward/losses/regression.h"
+#include "libreward/models/fused_scorer.h"
 #include "libreward/models/reward_model.h"
 
 namespace meed {
 namespace {
 
 /// Trains a reward model: a backbone with any head of reward_heads(), by any of its losses, on
-/// preferences or on labelled completions.
+/// preferences, labelled completions or labelled steps.
 class RewardModelling final : public OfflineAlgorithm {
  public:
   struct Config {
     std::optional<ConfigNode> head;
     std::string pooling = "last";
-    std::string loss_type = "auto";
+    RewardObjective objective;
     int64_t max_length = 1024;
-    std::optional<double> center_rewards_coefficient;
-    double margin = 0.0, label_smoothing = 0.0;
-    double gate_entropy_coef = 0.5;
     bool freeze_backbone = false;
-    std::vector<std::string> label_columns;
+    std::vector<std::string> label_columns, aspect_columns;
+    FusionSection fusion;
+    std::string group_by, reference_column, step_separator = "\n", step_aggregate = "product";
     void fields(FieldVisitor& v) {
-      v.component("head", head, reward_heads(), "What stands on the backbone; null: linear.");
-      v.choice("pooling", pooling, {"last", "mean", "prompt_end"},
-               "What the head reads: the last token, the mean of all, or the prompt's end.");
-      v.choice("loss_type", loss_type,
-               {"auto", "bradley_terry", "margin", "scaled", "mixture", "preference_embedding",
-                "regression", "pair_and_regression"},
-               "auto: what the head is made for. bradley_terry; margin and scaled: the column "
-               "margin is the preference's strength (HelpSteer2-Preference); mixture (MiCRo); "
-               "preference_embedding (GPM); regression on label_columns; or both on pairs.");
+      v.component("head", head, reward_heads(),
+                  "What stands on the backbone; null: linear (steps: an MLP of 2 layers).");
+      v.choice("pooling", pooling, {"last", "mean", "prompt_end", "steps"},
+               "What the head reads: the last token, the mean of all, the prompt's end, or the end "
+               "of each step.");
+      objective.fields(v);
       v.field("max_length", max_length, "Longer rows are cut; the prompt loses its start first.");
-      v.field("center_rewards_coefficient", center_rewards_coefficient,
-              "Weight of the mean squared sum of a pair's rewards, which centres them (Eisenstein "
-              "et al. 2023); null: none.");
-      v.field("margin", margin, "Margin of rows that have none of their own.");
-      v.field("label_smoothing", label_smoothing,
-              "Probability that a preference is the wrong way round (bradley_terry).");
-      v.field("gate_entropy_coef", gate_entropy_coef, "mixture: pull of the router to even gates.");
       v.field("freeze_backbone", freeze_backbone, "Train the head alone.");
       v.field("label_columns", label_columns,
-              "regression: columns with the labels of the head's outputs, in order; an empty cell "
-              "is a missing label.");
+              "regression, verifier: columns with the labels of the head's outputs, in order; "
+              "aspects: names of the criteria, whose labels stand in chosen_NAME and "
+              "rejected_NAME. An empty cell is a missing label.");
+      v.field("aspect_columns", aspect_columns,
+              "aspects: columns that say which side is better in each aspect, in order: 1 the "
+              "chosen, -1 the rejected, empty or 0 unknown.");
+      v.field("group_by", group_by, "Column by whose values eval_accuracy is split.");
+      v.section(
+          "fusion", fusion,
+          "Evaluate with RewardFusion too (eval_fused_accuracy); what is saved stays the model.");
+      v.field("reference_column", reference_column,
+              "Column whose text stands at the prompt's end: a reference-conditioned verifier.");
+      v.field("step_separator", step_separator, "steps: what ends a step of a text to score.");
+      v.choice("step_aggregate", step_aggregate,
+               {"product", "min", "last", "mean", "geometric_mean"},
+               "steps: what makes one reward of the steps' probabilities.");
       v.require(max_length > 1, "max_length", "must be at least 2");
-      v.require(!center_rewards_coefficient || *center_rewards_coefficient >= 0,
-                "center_rewards_coefficient", "must not be negative");
-      v.require(label_smoothing >= 0 && label_smoothing < 0.5, "label_smoothing",
-                "must be in [0, 0.5)");
-      v.require(gate_entropy_coef >= 0, "gate_entropy_coef", "must not be negative");
-      v.require(loss_type.find("regression") == std::string::npos || !label_columns.empty(),
-                "label_columns", "must name the columns of the labels");
+      v.require(!step_separator.empty(), "step_separator", "must not be empty");
     }
   };
 
   explicit RewardModelling(const Config& config) : config_(config) {
-    const auto head = config.head ? reward_heads().name_of(*config.head) : "linear";
-    loss_type_ = config.loss_type;
-    if (loss_type_ == "auto")
-      loss_type_ = head == "mixture" || head == "preference_embedding" ? head
-                   : head == "attributes"                             ? "regression"
-                                                                      : "bradley_terry";
-    if ((loss_type_ == "mixture" || loss_type_ == "preference_embedding") && loss_type_ != head)
-      throw ConfigError("algorithm.loss_type: " + loss_type_ + " needs head: {type: " + loss_type_ +
-                        "}");
-    if (loss_type_ == "regression" && config.label_columns.empty())
-      throw ConfigError("algorithm.label_columns: regression needs the columns of the labels");
+    auto& head = config_.head;
+    if (!head && config.pooling == "steps") head = ConfigNode::parse_string("{type: mlp}", "head");
+    const auto name = head ? reward_heads().name_of(*head) : "linear";
+    config_.objective.resolve(name, config.pooling, config.label_columns);
   }
 
   TrainableModel prepare(TrainingRun& run) override {
     tokenizer_ = &run.tokenizer();
+    comm_ = &run.comm();
     const auto& recipe = run.recipe();
-    if (recipe.lora.r > 0)
-      throw ConfigError("lora.r: reward_modelling trains all weights; leave the lora section out");
-    const RewardModel::Fresh fresh{config_.head, config_.pooling, run.seed()};
-    model_ = RewardModel::load(
-        recipe.model.path, {.dtype = parse_dtype(recipe.model.dtype), .trainable = true}, &fresh);
-    model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
-    if (config_.freeze_backbone) model_->backbone().parameters().set_requires_grad(false);
+    const bool adapter = recipe.lora.r > 0;
+    const RewardModel::Fresh fresh{config_.head, format(), run.seed()};
+    model_ = RewardModel::load(recipe.model.path,
+                               {.dtype = parse_dtype(recipe.model.dtype), .trainable = !adapter},
+                               &fresh);
+    if (model_->reader() == RewardReader::kDecoder)
+      model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
+    else if (recipe.model.dtype != "float32" || recipe.model.gradient_checkpointing)
+      log_warn("model: an encoder computes in float32 and keeps its activations; dtype and "
+               "gradient_checkpointing are not used");
+    if (config_.freeze_backbone) model_->backbone_parameters().set_requires_grad(false);
+    rows_ = {.format = model_->format(),
+             .reader = model_->reader(),
+             .max_length =
+                 std::min(config_.max_length, model_->max_length().value_or(config_.max_length)),
+             .group_by = config_.group_by};
+    const auto& loss = config_.objective.loss_type;
+    if (loss == "regression" || loss == "verifier")
+      check_label_columns(run.data(), config_.label_columns);
+    if (loss == "aspects") check_aspects();
+    return adapter ? with_adapter(run) : trainable(run);
+  }
+
+  EncodedRow encode(const Example& example) override {
+    const auto& loss = config_.objective.loss_type;
+    if (config_.objective.on_steps()) return encode_reward_row(*tokenizer_, rows_, example);
+    if (!config_.objective.on_pairs()) {
+      auto row = encode_reward_row(*tokenizer_, rows_, example);
+      for (const auto& name : config_.label_columns)
+        row.labels.push_back(column_label(example, name));
+      if (loss == "verifier" && row.labels.empty()) row.labels.push_back(verdict(example));
+      return row;
+    }
+    auto row = encode_reward_pair(*tokenizer_, rows_, example);
+    if (loss == "pair_and_regression")
+      for (const auto& name : config_.label_columns)
+        row.labels.push_back(column_label(example, name));
+    if (loss == "aspects") {
+      for (const char* side : {"chosen_", "rejected_"})
+        for (const auto& name : config_.label_columns)
+          row.labels.push_back(column_label(example, side + name, /*needed=*/false));
+      for (const auto& name : config_.aspect_columns)
+        row.labels.push_back(column_label(example, name, /*needed=*/false));
+    }
+    return row;
+  }
+
+  double weight(const EncodedRow& row) const override {
+    if (config_.objective.on_pairs()) return 1.0;
+    return static_cast<double>(row.labels.size()) -
+           static_cast<double>(std::count(row.labels.begin(), row.labels.end(), kMissingLabel));
+  }
+
+  void begin_step(std::span<const EncodedRow> rows) override {
+    totals_ = config_.objective.count_labels(rows, config_.label_columns.size(), *comm_);
+  }
+
+  LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
+    std::vector<RewardModel::Row> texts;
+    for (const auto& row : rows) {
+      auto& text = texts.emplace_back(RewardModel::Row{row.prompt_ids, {}});
+      for (const auto& ids : row.completion_ids) text.completions.emplace_back(ids);
+      if (config_.objective.on_steps()) text.step_ends = {row.step_ends};
+    }
+    const auto output = model_->forward(texts);
+    if (!config_.objective.on_pairs())
+      return config_.objective.row_loss(output, rows, totals.weight);
+    // Chosen and rejected of a row stand side by side.
+    const auto chosen = every(output, 0, 2), rejected = every(output, 1, 2);
+    const auto logits_B = model_->head().preference(chosen, rejected);
+    if (evaluating_) inspect(chosen, rejected, logits_B, rows);
+    return config_.objective.pair_loss(chosen, rejected, logits_B, rows, totals.weight, totals_);
+  }
+
+  void begin_evaluation() override {
+    evaluating_ = true;
+    inspected_.clear();
+  }
+  void end_evaluation(TrainingRun& run, int64_t step) override {
+    evaluating_ = false;
+    record_inspection(run, step, inspected_, model_->head().gate_names());
+    if (config_.fusion.data && config_.objective.on_pairs()) evaluate_fused(run);
+  }
+
+ private:
+  RewardFormat format() const {
+    return {.pooling = config_.pooling,
+            .step_separator = config_.step_separator,
+            .step_aggregate = config_.step_aggregate,
+            .reference_column = config_.reference_column,
+            .probability = config_.objective.loss_type == "verifier"};
+  }
+
+  TrainableModel trainable(TrainingRun& run) {
     const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
       model_->save(folder, &run.tokenizer(), dtype);
     };
@@ -104,125 +183,108 @@ class RewardModelling final : public OfflineAlgorithm {
                 }};
   }
 
-  EncodedRow encode(const Example& example) override {
-    EncodedRow row;
-    if (loss_type_ == "regression") {
-      if (example.completion.empty())
-        throw DataError("row " + std::to_string(example.row + 1) +
-                        ": regression needs \"completion\", not empty");
-      auto pair = encode_pair(*tokenizer_, example.prompt, example.completion);
-      row.prompt_ids = std::move(pair.prompt_ids);
-      row.completion_ids = {std::move(pair.completion_ids)};
-    } else {
-      row = encode_preference(*tokenizer_, example, "reward_modelling");
-    }
-    if (loss_type_.find("regression") != std::string::npos)
-      for (const auto& name : config_.label_columns) row.labels.push_back(label(example, name));
-    row.truncated = truncate(row, config_.max_length, /*keep_start=*/false);
-    return row;
-  }
-
-  double weight(const EncodedRow& row) const override {
-    if (loss_type_ != "regression") return 1.0;
-    double count = 0.0;
-    for (const double label : row.labels) count += label != kMissingLabel;
-    return count;
-  }
-
-  LossOutput loss(std::span<const EncodedRow> rows, const StepTotals& totals) override {
-    std::vector<RewardModel::Row> texts;
-    for (const auto& row : rows) {
-      auto& text = texts.emplace_back(RewardModel::Row{row.prompt_ids, {}});
-      for (const auto& ids : row.completion_ids) text.completions.emplace_back(ids);
-    }
-    const auto output = model_->forward(texts);
-    if (loss_type_ == "regression") return regression(output.outputs_BK, rows, totals.weight);
-    // Chosen and rejected of a row stand side by side.
-    return pair_loss(every(output, 0, 2), every(output, 1, 2), rows, totals.weight);
-  }
-
- private:
-  LossOutput pair_loss(const HeadOutput& chosen, const HeadOutput& rejected,
-                       std::span<const EncodedRow> rows, double num_pairs) const {
-    std::vector<float> margins;
-    for (const auto& row : rows)
-      margins.push_back(static_cast<float>(row.margin.value_or(config_.margin)));
-    const auto margins_B = at::tensor(margins);
-    const double centring = config_.center_rewards_coefficient.value_or(0.0);
-    const auto logits_B = model_->head().preference(chosen, rejected);
-    LossOutput output;
-    if (loss_type_ == "mixture") {
-      output = mixture_loss(chosen.log_gates_BK, chosen.outputs_BK - rejected.outputs_BK,
-                            config_.gate_entropy_coef, num_pairs);
-    } else if (loss_type_ == "preference_embedding") {
-      output = {.loss = -at::log_sigmoid(logits_B).sum() / num_pairs, .metrics = {}};
-      output.metrics["accuracy"] = {(logits_B > 0).sum().item<double>(),
-                                    static_cast<double>(rows.size())};
-      output.metrics["margin"] = {logits_B.detach().sum().item<double>(),
-                                  static_cast<double>(rows.size())};
-    } else if (loss_type_ == "margin" || loss_type_ == "scaled") {
-      output = strength_loss(chosen.rewards_B, rejected.rewards_B, margins_B.abs(), loss_type_,
-                             num_pairs);
-    } else if (config_.label_smoothing > 0.0) {
-      output = soft_preference_loss(
-          chosen.rewards_B, rejected.rewards_B,
-          at::full_like(chosen.rewards_B.detach(), 1.0 - config_.label_smoothing), num_pairs);
-    } else {
-      output = bradley_terry_loss(chosen.rewards_B, rejected.rewards_B, margins_B, centring,
-                                  num_pairs);
-    }
-    if (loss_type_ == "pair_and_regression")
-      output.loss = output.loss + regression(chosen.outputs_BK, rows, num_pairs).loss;
-    note_calibration(logits_B, output);
-    return output;
-  }
-
-  LossOutput regression(const at::Tensor& outputs_BK, std::span<const EncodedRow> rows,
-                        double num_labels) const {
-    if (outputs_BK.size(1) != static_cast<int64_t>(config_.label_columns.size()))
-      throw ConfigError("algorithm.label_columns: the head has " +
-                        std::to_string(outputs_BK.size(1)) + " outputs");
-    std::vector<float> labels;
-    for (const auto& row : rows)
-      for (const double value : row.labels) labels.push_back(static_cast<float>(value));
-    return attribute_regression_loss(outputs_BK, at::tensor(labels).view(outputs_BK.sizes()),
-                                     num_labels);
-  }
-
-  /// Brier score of P(chosen is better), and how much larger that is than how often it is so.
-  static void note_calibration(const at::Tensor& logits_B, LossOutput& output) {
-    const auto p_B = logits_B.detach().sigmoid().to(at::kDouble);
-    const auto count = static_cast<double>(p_B.numel());
-    const auto confidence_B = at::maximum(p_B, 1.0 - p_B);
-    output.metrics["calibration/brier"] = {(1.0 - p_B).square().sum().item<double>(), count};
-    output.metrics["calibration/overconfidence"] = {
-        (confidence_B - (p_B > 0.5).to(at::kDouble)).sum().item<double>(), count};
-  }
-
-  static double label(const Example& example, const std::string& name) {
-    const auto found = example.extra.find(name);
-    const auto fail = [&](const std::string& problem) {
-      throw DataError("row " + std::to_string(example.row + 1) + ": column \"" + name + "\" " +
-                      problem);
+  /// final/ holds the merged model, and adapter and head alone beside it.
+  TrainableModel with_adapter(TrainingRun& run) {
+    const auto& recipe = run.recipe();
+    if (config_.freeze_backbone)
+      throw ConfigError(
+          "algorithm.freeze_backbone: an adapter trains the backbone; leave out one "
+          "of freeze_backbone and lora");
+    model_->add_adapter({.r = recipe.lora.r,
+                         .lora_alpha = recipe.lora.lora_alpha,
+                         .use_rslora = recipe.lora.use_rslora,
+                         .target_modules = recipe.lora.target_modules,
+                         .base_model = recipe.model.path},
+                        run.seed());
+    auto model = trainable(run);
+    const auto save = model.save;
+    model.save = [=, this](const std::filesystem::path& folder) {
+      save(folder);
+      std::filesystem::create_directory(folder / "adapter");
+      model_->save_adapter_and_head(folder / "adapter");
     };
-    if (found == example.extra.end()) fail("is missing");
-    const auto& text = found->second;
-    if (text.empty() || text == "null") return kMissingLabel;
-    double value = 0.0;
-    const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (read.ec != std::errc() || read.ptr != text.data() + text.size() || !std::isfinite(value))
-      fail("holds \"" + text + "\", not a number");
-    return value;
+    model.save_exact = [this](const std::filesystem::path& folder) {
+      model_->save_adapter_and_head(folder);
+    };
+    model.load = [this](const std::filesystem::path& folder) {
+      model_->load_adapter_and_head(folder);
+    };
+    return model;
+  }
+
+  void check_aspects() const {
+    const auto criteria = model_->head().output_names().size();
+    const auto aspects = model_->head().gate_names().size();
+    if (!config_.label_columns.empty() && config_.label_columns.size() != criteria)
+      throw ConfigError("algorithm.label_columns: the head has " + std::to_string(criteria) +
+                        " criteria");
+    if (!config_.aspect_columns.empty() && config_.aspect_columns.size() != aspects)
+      throw ConfigError("algorithm.aspect_columns: the head has " + std::to_string(aspects) +
+                        " aspects");
+  }
+
+  void evaluate_fused(TrainingRun& run) {
+    const auto& data = *run.eval_data();
+    std::vector<Example> examples;
+    for (int64_t row = run.comm().rank(); row < data.size(); row += run.comm().size())
+      examples.push_back(data.get(row));
+    std::vector<TextScorer::Text> texts;
+    for (const auto& example : examples) {
+      texts.push_back({&example, example.chosen});
+      texts.push_back({&example, example.rejected});
+    }
+    const auto scorer =
+        with_fusion(TextScorer::of(*model_, *tokenizer_, {.max_length = rows_.max_length}),
+                    config_.fusion, run.context());
+    const auto compared = scorer->compare(texts);
+    double right = 0.0, neighbours = 0.0;
+    for (const auto& each : compared) {
+      right += each.logit > 0;
+      neighbours += each.first.parts.at("neighbours") + each.second.parts.at("neighbours");
+    }
+    const auto count = static_cast<double>(compared.size());
+    if (compared.empty()) return;
+    run.recorder().record("eval_fused_accuracy", right / count, Reduce::kMean, count);
+    run.recorder().record("eval_fused_neighbours", neighbours / (2.0 * count), Reduce::kMean,
+                          2.0 * count);
+  }
+
+  static double verdict(const Example& example) {
+    if (!example.label)
+      throw DataError("row " + std::to_string(example.row + 1) +
+                      ": verifier needs \"label\" (true or false), or label_columns");
+    return *example.label ? 1.0 : 0.0;
+  }
+
+  void inspect(const HeadOutput& chosen, const HeadOutput& rejected, const at::Tensor& logits_B,
+               std::span<const EncodedRow> rows) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto b = static_cast<int64_t>(i);
+      InspectedPair pair{.logit = logits_B[b].item<double>(),
+                         .chosen = chosen.rewards_B[b].item<double>(),
+                         .rejected = rejected.rewards_B[b].item<double>(),
+                         .chosen_tokens = static_cast<int64_t>(rows[i].completion_ids[0].size()),
+                         .rejected_tokens = static_cast<int64_t>(rows[i].completion_ids[1].size()),
+                         .group = rows[i].group};
+      if (chosen.log_gates_BK.defined())
+        for (int64_t k = 0; k < chosen.log_gates_BK.size(1); ++k)
+          pair.gates.push_back(std::exp(chosen.log_gates_BK[b][k].item<double>()));
+      inspected_.push_back(std::move(pair));
+    }
   }
 
   Config config_;
-  std::string loss_type_;
+  RewardRowOptions rows_;
+  LabelTotals totals_;
+  Communicator* comm_ = nullptr;
   const Tokenizer* tokenizer_ = nullptr;
   std::unique_ptr<RewardModel> model_;
+  bool evaluating_ = false;
+  std::vector<InspectedPair> inspected_;
 };
 
 MEED_REGISTER(algorithms, "reward_modelling", RewardModelling,
-              "A reward model with any head, from preferences or labels.");
+              "A reward model with any head, from preferences, labels or labelled steps.");
 
 }  // namespace
 }  // namespace meed

@@ -6,7 +6,7 @@ if(NOT MEED_CHART_JS)
 endif()
 set(report_page ${CMAKE_SOURCE_DIR}/algorithms/report/page)
 set(report_files ${report_page}/report.html ${report_page}/report.css ${MEED_CHART_JS}
-  ${report_page}/report.js ${report_page}/charts.js ${report_page}/completions.js)
+  ${report_page}/report.js ${report_page}/charts.js ${report_page}/rewards.js ${report_page}/completions.js)
 set(report_assets ${CMAKE_BINARY_DIR}/generated/report_assets.cpp)
 add_custom_command(OUTPUT ${report_assets}
   COMMAND ${CMAKE_COMMAND} -DOUTPUT=${report_assets} "-DFILES=${report_files}" -P ${CMAKE_SOURCE_DIR}/cmake/EmbedReportPage.cmake

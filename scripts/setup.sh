@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs: packages of Debian 12 (as root or by sudo), and into .deps/ what comes from the Python package
 # index, pinned by version and SHA-256 in third_party/. Run it again at any time: what is there is not fetched twice, and a
-# download that was cut short is fetched anew.
+# download that was cut short goes on where it stopped.
 #   scripts/setup.sh [--cuda]
 # --cuda keeps LibTorch's CUDA libraries (0.5 GB more), which the preset `cuda` links.
 # MEED_DEPS_DIR: another place than .deps/.
@@ -41,6 +41,8 @@ fetch() {
   is_whole "$file" "$sha" && return
   rm -f "$file"
   say "fetching $package"
+  if python3 "$root/scripts/fetch.py" "${package%%=*}" "$2" "$sha" "$deps/downloads" >&2 && is_whole "$file" "$sha"; then return; fi
+  say "asking pip for it instead"
   # A source archive is taken as it is; wheels are the ones that every Python of Debian 12's machine can fetch.
   if [[ $2 == *.whl ]]; then
     kind=(--only-binary=:all: --python-version 3.11 --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -21,10 +22,14 @@ void print_table(const std::vector<EvaluationResult>& results) {
   }
   std::printf("%-*s  %-*s  %10s  %23s  %7s\n", static_cast<int>(model_width), "model",
               static_cast<int>(metric_width), "metric", "value", "95 % interval", "count");
-  for (const auto& each : results)
-    std::printf("%-*s  %-*s  %10.4f  [%10.4f, %9.4f]  %7lld\n", static_cast<int>(model_width),
+  for (const auto& each : results) {
+    char interval[64] = "";
+    if (!std::isnan(each.low))
+      std::snprintf(interval, sizeof interval, "[%10.4f, %9.4f]", each.low, each.high);
+    std::printf("%-*s  %-*s  %10.4f  %23s  %7lld\n", static_cast<int>(model_width),
                 each.model.c_str(), static_cast<int>(metric_width), each.metric.c_str(), each.value,
-                each.low, each.high, static_cast<long long>(each.count));
+                interval, static_cast<long long>(each.count));
+  }
 }
 
 void evaluate(const std::string& config, const std::vector<std::string>& overrides) {

@@ -8,6 +8,7 @@
 #include "libpolicy/core/log.h"
 #include "libpolicy/models/save_model.h"
 #include "libpolicy/text/tokenizer.h"
+#include "libreward/models/reward_model.h"
 #include "libreward/models/sequence_classifier.h"
 
 namespace meed::cli {
@@ -37,10 +38,14 @@ void import_model(const Options& options) {
       log_warn(std::string("no tokenizer is written: ") + e.what());
     }
     const auto dtype = parse_dtype(options.dtype);
-    if (files->has("score.weight")) {
-      if (!options.adapter.empty())
-        throw ConfigError(
-            "--merge-adapter: the model is a classifier; only language models take an adapter");
+    // A reward model whose head transformers does not have; see RewardModel.
+    const bool has_own_head = fs::exists(fs::path(options.source) / "meed.json");
+    if ((has_own_head || files->has("score.weight")) && !options.adapter.empty())
+      throw ConfigError(
+          "--merge-adapter: the model is a classifier; only language models take an adapter");
+    if (has_own_head) {
+      RewardModel::load(options.source, {})->save(temporary, tokenizer.get(), dtype);
+    } else if (files->has("score.weight")) {
       const auto labels = files->load("score.weight", at::kFloat).size(0);
       SequenceClassifier::load(options.source, {}, labels, /*seed=*/0)
           ->save(temporary, tokenizer.get(), dtype);

@@ -7,40 +7,39 @@
 #include "algorithms/cli/content.h"
 #include "algorithms/policy.h"
 #include "libpolicy/core/error.h"
-#include "libpolicy/text/chat_template.h"
 #include "libreward/data/vector_example.h"
 #include "libreward/models/feature_backbone.h"
 #include "libreward/models/feature_heads.h"
-#include "libreward/models/reward_model.h"
+#include "libreward/models/text_scorer.h"
 
 namespace meed::cli {
 namespace {
 
 struct Options {
   RowOptions rows;
-  std::string model, dtype = "float32";
+  std::string model, dtype = "float32", aggregate;
   int64_t max_length = 0;
 };
 
 /// Rewards of prompts with what follows them.
-class TextScorer {
+class RowScorer {
  public:
-  virtual ~TextScorer() = default;
-  virtual nlohmann::ordered_json score(const Row& row) = 0;
+  virtual ~RowScorer() = default;
+  virtual nlohmann::ordered_json score(const Row& row, int64_t index) = 0;
 };
 
 /// Heads of the algorithm reward_head: rows of vectors as they are, texts through the backbone.
-class HeadScorer final : public TextScorer {
+class HeadScorer final : public RowScorer {
  public:
   explicit HeadScorer(const Options& options) : heads_(FeatureHeads::load(options.model)) {
     if (options.max_length > 0) heads_->source.max_length = options.max_length;
   }
 
-  nlohmann::ordered_json score(const Row& row) override {
+  nlohmann::ordered_json score(const Row& row, int64_t /*index*/) override {
     const at::NoGradGuard no_grad;
     auto result = row.json;
     const bool pair = row.json.contains("chosen") || row.json.contains("chosen_features");
-    for (const std::string side :
+    for (const auto& side :
          pair ? std::vector<std::string>{"chosen_", "rejected_"} : std::vector<std::string>{""}) {
       const auto vectors = side + "features";
       result[side + "reward"] =
@@ -92,59 +91,65 @@ class HeadScorer final : public TextScorer {
   std::unique_ptr<FeatureBackbone> backbone_;
 };
 
-class Scorer final : public TextScorer {
+/// Whatever TextScorer serves.
+class ModelRowScorer final : public RowScorer {
  public:
-  explicit Scorer(const Options& options)
-      : tokenizer_(Tokenizer::load(options.model)),
-        model_(RewardModel::load(options.model, {.dtype = parse_dtype(options.dtype)})),
-        max_length_(options.max_length) {}
+  explicit ModelRowScorer(const Options& options)
+      : scorer_(TextScorer::load(options.model, {.dtype = parse_dtype(options.dtype),
+                                                 .max_length = options.max_length,
+                                                 .aggregate = options.aggregate})) {}
 
-  nlohmann::ordered_json score(const Row& row) override {
-    at::NoGradGuard no_grad;
+  nlohmann::ordered_json score(const Row& row, int64_t index) override {
     auto result = row.json;
-    auto prompt = content_of(row, "prompt");
+    Example example;
+    example.row = index;
+    example.prompt = content_of(row, "prompt");
+    for (const auto& [key, value] : row.json.items())
+      example.extra[key] = value.is_string() ? value.get<std::string>() : value.dump();
     if (row.json.contains("chosen") || row.json.contains("rejected")) {
       for (const char* side : {"chosen", "rejected"}) {
         const auto content = content_of(row, side);
         if (content.empty()) throw DataError(row.where + ": \"" + side + "\" is missing or empty");
-        result[std::string(side) + "_reward"] = reward(pair_ids(prompt, content));
+        add(result, side, example, content);
       }
-    } else if (row.json.contains("messages")) {
-      const auto messages = content_of(row, "messages");
-      if (messages.messages.empty()) throw DataError(row.where + ": \"messages\" is empty");
-      result["reward"] = reward({{},
-                                 encode_messages(*tokenizer_, messages.messages,
-                                                 /*add_generation_prompt=*/false, messages.tools)});
-    } else {
-      const auto completion = content_of(row, "completion");
-      if (completion.empty() && prompt.empty())
-        throw DataError(row.where +
-                        ": expected prompt and completion, messages, or chosen and rejected");
-      result["reward"] = reward(pair_ids(prompt, completion));
+      return result;
     }
+    Content content = content_of(row, row.json.contains("messages") ? "messages" : "completion");
+    if (row.json.contains("messages") && content.messages.empty())
+      throw DataError(row.where + ": \"messages\" is empty");
+    if (row.json.contains("completions")) example.completions = steps_of(row);
+    if (content.empty() && example.prompt.empty() && example.completions.empty())
+      throw DataError(row.where +
+                      ": expected prompt and completion, messages, or chosen and rejected");
+    add(result, "", example, content);
     return result;
   }
 
  private:
-  EncodedPair pair_ids(const Content& prompt, const Content& completion) const {
-    if (prompt.empty() && completion.conversational)
-      return {{},
-              encode_messages(*tokenizer_, completion.messages,
-                              /*add_generation_prompt=*/false)};
-    return encode_pair(*tokenizer_, prompt, completion);
+  /// `side`_reward, and what the model gives beside it.
+  void add(nlohmann::ordered_json& result, const std::string& side, const Example& example,
+           const Content& content) {
+    const TextScorer::Text text{&example, content};
+    const auto score = scorer_->score({&text, 1})[0];
+    const auto prefix = side.empty() ? side : side + "_";
+    result[prefix + "reward"] = score.value;
+    if (!score.step_values.empty()) result[prefix + "step_rewards"] = score.step_values;
+    for (const auto& [name, value] : score.parts) result[prefix + "parts"][name] = value;
   }
 
-  double reward(EncodedPair pair) {
-    if (pair.prompt_ids.empty() && pair.completion_ids.empty())
-      throw DataError("a text to score has no tokens");
-    if (max_length_ > 0) truncate_start(pair, max_length_);
-    const RewardModel::Row row{pair.prompt_ids, {pair.completion_ids}};
-    return model_->forward({&row, 1}).rewards_B.item<double>();
+  static std::vector<std::string> steps_of(const Row& row) {
+    std::vector<std::string> steps;
+    const auto& list = row.json["completions"];
+    if (!list.is_array())
+      throw DataError(row.where + ": \"completions\": expected a list of steps");
+    for (const auto& step : list) {
+      if (!step.is_string()) throw DataError(row.where + ": \"completions\": a step is no string");
+      steps.push_back(step.get<std::string>());
+    }
+    return steps;
   }
 
-  std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<RewardModel> model_;
-  int64_t max_length_;
+  std::unique_ptr<TextScorer> scorer_;
 };
 
 void setup(CLI::App& app) {
@@ -155,15 +160,19 @@ void setup(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--max-length", options->max_length, "Longer texts lose their start; 0: never")
       ->capture_default_str();
+  app.add_option("--aggregate", options->aggregate,
+                 "Of an ensemble: in place of what its folder says")
+      ->check(CLI::IsMember({"mean", "median", "min", "mean_minus_std", "weighted"}));
   options->rows.add_to(app);
   app.callback([options] {
-    std::unique_ptr<TextScorer> scorer;
+    std::unique_ptr<RowScorer> scorer;
     if (FeatureHeads::is_folder(options->model))
       scorer = std::make_unique<HeadScorer>(*options);
     else
-      scorer = std::make_unique<Scorer>(*options);
+      scorer = std::make_unique<ModelRowScorer>(*options);
+    int64_t index = 0;
     for_each_rows(options->rows, 1, [&](std::vector<Row>& rows) {
-      return std::vector<nlohmann::ordered_json>{scorer->score(rows[0])};
+      return std::vector<nlohmann::ordered_json>{scorer->score(rows[0], index++)};
     });
   });
 }

@@ -162,6 +162,23 @@ Json completions_as_json(const fs::path& file, const ReportLimits& limits,
       {"total", choice.num_total()}, {"prompts", std::move(prompts)}, {"rows", std::move(rows)}};
 }
 
+/// Lines of inspection.jsonl: what evaluations of a reward model saw. First and last, and what fits
+/// evenly in between.
+Json inspection_as_json(const fs::path& file, std::vector<std::string>& problems) {
+  constexpr size_t kMaxLines = 50;
+  std::vector<Json> lines;
+  const auto num_damaged = for_each_step_line(
+      file, [&](const std::string& line, int64_t) { lines.push_back(Json::parse(line)); });
+  if (num_damaged > 0)
+    problems.push_back("inspection.jsonl: " + std::to_string(num_damaged) +
+                       " damaged line(s) left out");
+  Json shown = Json::array();
+  const size_t count = std::min(kMaxLines, lines.size());
+  for (size_t i = 0; i < count; ++i)
+    shown.push_back(std::move(lines[count > 1 ? i * (lines.size() - 1) / (count - 1) : 0]));
+  return shown;
+}
+
 Json read_environment(const fs::path& file, std::vector<std::string>& problems) {
   if (!fs::exists(file)) {
     problems.push_back(
@@ -264,6 +281,7 @@ std::string run_as_json(const fs::path& folder, const ReportLimits& limits) {
   for (const auto& [key, curve] : metrics.curves)
     run["curves"][key] = curve_as_json(curve, limits.max_points);
   run["completions"] = completions_as_json(folder / "completions.jsonl", limits, problems);
+  run["inspection"] = inspection_as_json(folder / "inspection.jsonl", problems);
   run["config"] = has("config.yaml") ? read_file(folder / "config.yaml") : "";
   run["environment"] = environment;
   run["problems"] = problems;

@@ -177,13 +177,18 @@ std::vector<std::string> GgufFile::tensor_names() const {
 
 bool GgufFile::has_tensor(const std::string& name) const { return gguf_find_tensor(impl_->context, name.c_str()) >= 0; }
 
-at::Tensor GgufFile::load(const std::string& name) const {
-  const auto id = gguf_find_tensor(impl_->context, name.c_str());
-  if (id < 0) throw DataError(impl_->path + ": tensor \"" + name + "\" is missing");
+std::vector<int64_t> GgufFile::shape(const std::string& name) const {
+  if (!has_tensor(name)) throw DataError(impl_->path + ": tensor \"" + name + "\" is missing");
   const ggml_tensor* info = ggml_get_tensor(impl_->tensors, name.c_str());
   std::vector<int64_t> shape;
   for (int d = ggml_n_dims(info) - 1; d >= 0; --d) shape.push_back(info->ne[d]);
-  at::Tensor tensor = at::empty(shape, at::kFloat);
+  return shape;
+}
+
+at::Tensor GgufFile::load(const std::string& name) const {
+  at::Tensor tensor = at::empty(shape(name), at::kFloat);
+  const auto id = gguf_find_tensor(impl_->context, name.c_str());
+  const ggml_tensor* info = ggml_get_tensor(impl_->tensors, name.c_str());
   const auto* source = reinterpret_cast<const uint8_t*>(impl_->mapped.bytes().data()) + gguf_get_data_offset(impl_->context) + gguf_get_tensor_offset(impl_->context, id);
   const auto type = gguf_get_tensor_type(impl_->context, id);
   if (type == GGML_TYPE_F32) {

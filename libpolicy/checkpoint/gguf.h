@@ -28,7 +28,9 @@ class GgufFile {
 
   std::vector<std::string> tensor_names() const;
   bool has_tensor(const std::string& name) const;
-  /// float32, shape in row-major order (GGUF's reversed).
+  /// In row-major order (GGUF's reversed). Throws DataError naming the tensor if it is missing.
+  std::vector<int64_t> shape(const std::string& name) const;
+  /// float32, of that shape.
   at::Tensor load(const std::string& name) const;
   const std::string& path() const;
 

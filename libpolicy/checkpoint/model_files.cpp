@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/checkpoint/gguf.h"
+#include "libpolicy/checkpoint/gguf_rope.h"
 #include "libpolicy/checkpoint/safetensors.h"
 #include "libpolicy/core/error.h"
 
@@ -88,8 +89,8 @@ class GgufModelFiles final : public ModelFiles {
  public:
   explicit GgufModelFiles(const std::filesystem::path& path) : file_(path) {
     arch_ = file_.string("general.architecture").value_or("");
-    if (arch_ != "llama" && arch_ != "qwen2" && arch_ != "qwen3" && arch_ != "gpt2")
-      throw DataError(path.string() + ": architecture \"" + arch_ + "\" is not supported (llama, qwen2, qwen3, gpt2)");
+    if (arch_ != "llama" && arch_ != "qwen2" && arch_ != "qwen3" && arch_ != "gpt2" && arch_ != "bert")
+      throw DataError(path.string() + ": architecture \"" + arch_ + "\" is not supported (llama, qwen2, qwen3, gpt2, bert)");
     config_ = make_config().dump(2);
     add_names();
   }
@@ -122,41 +123,43 @@ class GgufModelFiles final : public ModelFiles {
   Json make_config() {
     heads_ = need("attention.head_count");
     kv_heads_ = file_.integer(arch_ + ".attention.head_count_kv").value_or(heads_);
-    const int64_t hidden = need("embedding_length");
-    if (!file_.has_tensor("token_embd.weight")) throw DataError(file_.path() + ": tensor \"token_embd.weight\" is missing");
-    const int64_t vocabulary = file_.load("token_embd.weight").size(0);
-    Json config;
-    if (arch_ == "gpt2") {
-      config = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_embd", hidden}, {"n_head", heads_},
-                {"n_layer", need("block_count")}, {"n_positions", need("context_length")}, {"vocab_size", vocabulary},
-                {"n_inner", need("feed_forward_length")}, {"activation_function", "gelu_new"},
-                {"layer_norm_epsilon", file_.number(arch_ + ".attention.layer_norm_epsilon").value_or(1e-5)}};
-    } else {
-      const std::string name = arch_ == "llama" ? "Llama" : arch_ == "qwen2" ? "Qwen2" : "Qwen3";
-      config = {{"model_type", arch_}, {"architectures", {name + "ForCausalLM"}}, {"hidden_size", hidden},
-                {"intermediate_size", need("feed_forward_length")}, {"num_hidden_layers", need("block_count")},
-                {"num_attention_heads", heads_}, {"num_key_value_heads", kv_heads_},
-                {"head_dim", file_.integer(arch_ + ".attention.key_length").value_or(hidden / heads_)},
-                {"vocab_size", vocabulary}, {"max_position_embeddings", need("context_length")}, {"hidden_act", "silu"},
-                {"rms_norm_eps", file_.number(arch_ + ".attention.layer_norm_rms_epsilon").value_or(1e-6)},
-                {"rope_theta", file_.number(arch_ + ".rope.freq_base").value_or(10000.0)}};
-      if (file_.string(arch_ + ".rope.scaling.type").value_or("none") == "linear")
-        config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", file_.number(arch_ + ".rope.scaling.factor").value_or(1.0)}};
-      if (file_.has_tensor("rope_freqs.weight")) config["rope_scaling"] = llama3_scaling(config["rope_theta"].get<double>(), config["head_dim"].get<int64_t>());
-    }
+    const auto embedding = file_.shape("token_embd.weight");
+    if (embedding.size() != 2) throw DataError(file_.path() + ": tensor \"token_embd.weight\" is not a matrix");
+    Json config = arch_ == "gpt2" ? gpt2_config() : arch_ == "bert" ? bert_config() : llama_config();
+    config["vocab_size"] = embedding[0];
     config["tie_word_embeddings"] = !file_.has_tensor("output.weight");
     for (const auto& [key, gguf] : {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"}, {"eos_token_id", "tokenizer.ggml.eos_token_id"}, {"pad_token_id", "tokenizer.ggml.padding_token_id"}})
       if (const auto id = file_.integer(gguf)) config[key] = *id;
+    // The end of a turn ends a text as well.
+    const auto end = file_.integer("tokenizer.ggml.eos_token_id"), turn = file_.integer("tokenizer.ggml.eot_token_id");
+    if (end && turn && *end != *turn) config["eos_token_id"] = {*end, *turn};
     return config;
   }
 
-  /// llama.cpp stores Llama-3's scaling as divisors of the frequencies; the parameters that made them are read back from it.
-  Json llama3_scaling(double theta, int64_t head_dim) const {
-    const at::Tensor factors = file_.load("rope_freqs.weight");
-    const double factor = factors.max().item<double>();
-    (void)theta;
-    (void)head_dim;
-    return {{"rope_type", "llama3"}, {"factor", factor}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}};
+  Json gpt2_config() const {
+    return {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_embd", need("embedding_length")}, {"n_head", heads_},
+            {"n_layer", need("block_count")}, {"n_positions", need("context_length")}, {"n_inner", need("feed_forward_length")},
+            {"activation_function", "gelu_new"}, {"layer_norm_epsilon", file_.number(arch_ + ".attention.layer_norm_epsilon").value_or(1e-5)}};
+  }
+
+  Json bert_config() const {
+    return {{"model_type", "bert"}, {"architectures", {"BertModel"}}, {"hidden_size", need("embedding_length")},
+            {"intermediate_size", need("feed_forward_length")}, {"num_hidden_layers", need("block_count")}, {"num_attention_heads", heads_},
+            {"max_position_embeddings", need("context_length")}, {"type_vocab_size", file_.shape("token_types.weight")[0]}, {"hidden_act", "gelu"},
+            {"layer_norm_eps", file_.number(arch_ + ".attention.layer_norm_epsilon").value_or(1e-12)}};
+  }
+
+  Json llama_config() const {
+    const std::string name = arch_ == "llama" ? "Llama" : arch_ == "qwen2" ? "Qwen2" : "Qwen3";
+    const int64_t hidden = need("embedding_length"), head_dim = file_.integer(arch_ + ".attention.key_length").value_or(hidden / heads_);
+    const double theta = file_.number(arch_ + ".rope.freq_base").value_or(10000.0);
+    Json config = {{"model_type", arch_}, {"architectures", {name + "ForCausalLM"}}, {"hidden_size", hidden},
+                   {"intermediate_size", need("feed_forward_length")}, {"num_hidden_layers", need("block_count")},
+                   {"num_attention_heads", heads_}, {"num_key_value_heads", kv_heads_}, {"head_dim", head_dim},
+                   {"max_position_embeddings", need("context_length")}, {"hidden_act", "silu"},
+                   {"rms_norm_eps", file_.number(arch_ + ".attention.layer_norm_rms_epsilon").value_or(1e-6)}, {"rope_theta", theta}};
+    if (const auto scaling = gguf_rope_scaling(file_, arch_, theta, head_dim); !scaling.empty()) config["rope_scaling"] = Json::parse(scaling);
+    return config;
   }
 
   /// Undoes the converter's reordering of the rotary halves into pairs.
@@ -176,24 +179,28 @@ class GgufModelFiles final : public ModelFiles {
   }
 
   void add_names() {
-    const bool gpt2 = arch_ == "gpt2";
-    add_name("token_embd.weight", gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
-    add_name("position_embd.weight", "transformer.wpe.weight");
-    static const std::vector<std::pair<std::string, std::string>> kLlama = {
-        {"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"}, {"attn_q", "self_attn.q_proj"},
-        {"attn_k", "self_attn.k_proj"}, {"attn_v", "self_attn.v_proj"}, {"attn_output", "self_attn.o_proj"},
-        {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"}, {"ffn_gate", "mlp.gate_proj"},
-        {"ffn_up", "mlp.up_proj"}, {"ffn_down", "mlp.down_proj"}};
-    static const std::vector<std::pair<std::string, std::string>> kGpt2 = {
-        {"attn_norm", "ln_1"}, {"ffn_norm", "ln_2"}, {"attn_qkv", "attn.c_attn"}, {"attn_output", "attn.c_proj"},
-        {"ffn_up", "mlp.c_fc"}, {"ffn_down", "mlp.c_proj"}};
-    for (int64_t layer = 0; layer < need("block_count"); ++layer)
-      for (const auto& [theirs, ours] : gpt2 ? kGpt2 : kLlama)
-        for (const char* part : {".weight", ".bias"})
-          add_name("blk." + std::to_string(layer) + "." + theirs + part, (gpt2 ? "transformer.h." : "model.layers.") + std::to_string(layer) + "." + ours + part);
-    add_name("output_norm.weight", gpt2 ? "transformer.ln_f.weight" : "model.norm.weight");
-    add_name("output_norm.bias", "transformer.ln_f.bias");
-    add_name("output.weight", "lm_head.weight");
+    using Names = std::vector<std::pair<std::string, std::string>>;
+    static const Names kLlama = {{"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"}, {"attn_q", "self_attn.q_proj"},
+                                 {"attn_k", "self_attn.k_proj"}, {"attn_v", "self_attn.v_proj"}, {"attn_output", "self_attn.o_proj"},
+                                 {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"}, {"ffn_gate", "mlp.gate_proj"},
+                                 {"ffn_up", "mlp.up_proj"}, {"ffn_down", "mlp.down_proj"}};
+    static const Names kGpt2 = {{"attn_norm", "ln_1"}, {"ffn_norm", "ln_2"}, {"attn_qkv", "attn.c_attn"}, {"attn_output", "attn.c_proj"},
+                                {"ffn_up", "mlp.c_fc"}, {"ffn_down", "mlp.c_proj"}};
+    static const Names kBert = {{"attn_q", "attention.self.query"}, {"attn_k", "attention.self.key"}, {"attn_v", "attention.self.value"},
+                                {"attn_output", "attention.output.dense"}, {"attn_output_norm", "attention.output.LayerNorm"},
+                                {"ffn_up", "intermediate.dense"}, {"ffn_down", "output.dense"}, {"layer_output_norm", "output.LayerNorm"}};
+    static const Names kLlamaRest = {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
+    static const Names kGpt2Rest = {{"token_embd", "transformer.wte"}, {"position_embd", "transformer.wpe"}, {"output_norm", "transformer.ln_f"}, {"output", "lm_head"}};
+    static const Names kBertRest = {{"token_embd", "embeddings.word_embeddings"}, {"position_embd", "embeddings.position_embeddings"},
+                                    {"token_types", "embeddings.token_type_embeddings"}, {"token_embd_norm", "embeddings.LayerNorm"}};
+    const bool gpt2 = arch_ == "gpt2", bert = arch_ == "bert";
+    const std::string layers = gpt2 ? "transformer.h." : bert ? "encoder.layer." : "model.layers.";
+    for (const char* part : {".weight", ".bias"}) {
+      for (const auto& [theirs, ours] : gpt2 ? kGpt2Rest : bert ? kBertRest : kLlamaRest) add_name(theirs + part, ours + part);
+      for (int64_t layer = 0; layer < need("block_count"); ++layer)
+        for (const auto& [theirs, ours] : gpt2 ? kGpt2 : bert ? kBert : kLlama)
+          add_name("blk." + std::to_string(layer) + "." + theirs + part, layers + std::to_string(layer) + "." + ours + part);
+    }
   }
 
   GgufFile file_;

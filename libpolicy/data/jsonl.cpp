@@ -228,7 +228,8 @@ class Jsonl final : public Dataset {
                "Take all rows, or one of two disjoint parts.");
       v.field("eval_fraction", eval_fraction, "Share of the rows (or groups) in the eval split.");
       v.field("group_column", group_column,
-              "Rows with the same text here fall into the same split.");
+              "Rows with the same text here fall into the same split; of a dialogue (dialogue: hh) "
+              "its first turn counts.");
       v.field("limit", limit, "Use so many rows at most.");
       v.require(eval_fraction > 0 && eval_fraction < 1, "eval_fraction", "must be in (0, 1)");
       v.require(!limit || *limit > 0, "limit", "must be positive, or null");
@@ -281,6 +282,7 @@ class Jsonl final : public Dataset {
       if (!json.contains(config_.group_column))
         bad(source.where, "\"" + config_.group_column + "\" (group_column) is missing");
       key = as_text(json[config_.group_column]);
+      if (config_.dialogue == "hh") key = key.substr(0, key.find("\n\nAssistant:"));
     }
     if (!in_split(key)) return;
     if (config_.pairs == "right_wrong") return add_pairs(json, source.where);
@@ -310,7 +312,8 @@ class Jsonl final : public Dataset {
       example.prompt.text = fill_template(json, where);
     }
     if (const auto tools = example.extra.find("tools"); tools != example.extra.end())
-      for (Content* content : {&example.text, &example.prompt, &example.completion, &example.chosen, &example.rejected})
+      for (Content* content : {&example.text, &example.prompt, &example.completion, &example.chosen,
+                               &example.rejected})
         content->tools = tools->second;
     return example;
   }

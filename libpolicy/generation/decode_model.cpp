@@ -122,7 +122,7 @@ class PackedDecoder final : public DecodeModel {
                          .down = pack({&layer.down}, adapters)});
     }
     lm_head_ = PackedMatrix({weights_.lm_head});
-    if (!config_.learned_positions) rotary_.set_frequencies(rope_inverse_frequencies(config_));
+    if (!config_.learned_positions) rotary_.set_frequencies(rotary_frequencies(config_));
   }
 
   at::Tensor forward(std::span<const DecodeToken> tokens) override {
@@ -291,8 +291,8 @@ class PackedDecoder final : public DecodeModel {
               std::vector<float>& scores, std::vector<float>& sums) const {
     const int64_t d = config_.head_dim, rows = config_.num_heads / config_.num_kv_heads;
     const int64_t length = token.position + 1;
-    const int64_t first =
-        config_.sliding_window > 0 ? std::max<int64_t>(0, length - config_.sliding_window) : 0;
+    const int64_t window = config_.window_of(layer);
+    const int64_t first = window > 0 ? std::max<int64_t>(0, length - window) : 0;
     const int64_t stride = length + kPageTokens;  // the last page's scores are written whole
     if (static_cast<int64_t>(scores.size()) < rows * stride) scores.resize(rows * stride * 2);
     sums.assign(rows * d, 0.0f);

@@ -78,6 +78,8 @@ class Episodes {
     auto& whole = results_[p].completions[g];
     const bool reshaped = !turn.sampling_logprobs.empty();
     append(whole, turn, reshaped);
+    if (!turn.token_ids.empty())
+      whole.step_ends.push_back(static_cast<int64_t>(whole.token_ids.size()) - 1);
     whole.finish_reason = turn.finish_reason;
     whole.policy_version = turn.policy_version;
     auto text = tokenizer_.decode(turn.token_ids, /*skip_special_tokens=*/true);

@@ -85,11 +85,11 @@ at::Tensor Decoder::hidden_states(const PackedBatch& batch) {
   return StackFunction::apply(anchor, this, &batch);
 }
 
-AttentionShape Decoder::attention_shape() const {
+AttentionShape Decoder::attention_shape(const DecoderLayer& layer) const {
   return {.num_heads = config_.num_heads,
           .num_kv_heads = config_.num_kv_heads,
           .head_dim = config_.head_dim,
-          .sliding_window = config_.sliding_window,
+          .sliding_window = layer.window,
           .causal = true};
 }
 
@@ -184,7 +184,7 @@ void Decoder::layer_forward(const DecoderLayer& layer, const Saved& run, at::Ten
              run.rotary.sine, 1.0f);
     const auto lse =
         saved ? at::empty({qkv_NC.size(0), config_.num_heads}, at::kFloat) : at::Tensor();
-    const auto attended_NC = attention_forward(qkv_NC, run.batch, attention_shape(), lse);
+    const auto attended_NC = attention_forward(qkv_NC, run.batch, attention_shape(layer), lse);
     add_rows(residual_ND, layer.o.forward(attended_NC, run.adapters));
     if (saved) {
       saved->qkv = qkv_NC;
@@ -224,7 +224,7 @@ void Decoder::layer_backward(const DecoderLayer& layer, const Saved& run, LayerA
     layer.o.accumulate_gradients(saved.attention, d_out_ND, run.adapters);
     const auto d_attended_NC = layer.o.input_gradient(d_out_ND, run.adapters);
     d_qkv_NC = attention_backward(saved.qkv, saved.attention, saved.lse, d_attended_NC, run.batch,
-                                  attention_shape());
+                                  attention_shape(layer));
   }
   saved.qkv = saved.attention = at::Tensor();
   if (run.rotary.cosine.defined())

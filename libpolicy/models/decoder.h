@@ -31,6 +31,7 @@ struct LayerActivations {
 struct DecoderLayer {
   Norm input_norm, post_attention_norm, q_norm, k_norm;
   FusedLinear qkv, o, gate_up, down;
+  int64_t window = 0;  ///< keys that a query sees; 0: all
 };
 
 /// The decoder-only transformer behind CausalLm. Forward and backward of the whole stack are one
@@ -69,7 +70,7 @@ class Decoder final : public CausalLm {
   Norm add_norm(const std::string& name, int64_t size);
   void add_layer(int64_t index);
   void check_batch(const PackedBatch& batch) const;
-  AttentionShape attention_shape() const;
+  AttentionShape attention_shape(const DecoderLayer& layer) const;
   at::Tensor embed(const PackedBatch& batch) const;
   void embed_backward(const PackedBatch& batch, const at::Tensor& d_residual_ND) const;
   void layer_forward(const DecoderLayer& layer, const Saved& run, at::Tensor& residual_ND,

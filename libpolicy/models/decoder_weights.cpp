@@ -52,7 +52,7 @@ Decoder::Decoder(const ModelConfig& config, const LoadOptions& options)
   positions_compute_ = compute_copy(positions_);
   if (options.lm_head)
     lm_head_compute_ = config.tie_embeddings ? embedding_compute_ : compute_copy(lm_head_);
-  if (!config.learned_positions) rotary_.set_frequencies(rope_inverse_frequencies(config));
+  if (!config.learned_positions) rotary_.set_frequencies(rotary_frequencies(config));
   rebuild_weights_view();
 }
 
@@ -85,6 +85,7 @@ void Decoder::add_layer(int64_t index) {
                        options_.dtype, options_.trainable, parameters_);
   };
   DecoderLayer made;
+  made.window = c.window_of(index);
   made.input_norm = add_norm(layer + names.input_norm, c.hidden_size);
   const std::string attention = gpt2 ? "attn." : "self_attn.";
   made.qkv = linear({{attention + "q_proj", q_rows},

@@ -2,7 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/checkpoint/model_files.h"
@@ -12,15 +14,47 @@
 namespace meed {
 namespace {
 
+/// Attention with its own backward in the graph.
+struct AttentionFunction : public torch::autograd::Function<AttentionFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& qkv_NC,
+                            const PackedBatch* batch, const AttentionShape* shape) {
+    const auto lse_NH = at::empty({qkv_NC.size(0), shape->num_heads}, at::kFloat);
+    const auto out_ND = attention_forward(qkv_NC, *batch, *shape, lse_NH);
+    context->save_for_backward({qkv_NC, lse_NH});
+    context->saved_data["out"] = out_ND.detach();
+    context->saved_data["run"] =
+        c10::IValue::make_capsule(c10::make_intrusive<Capsule>(Capsule{*batch, *shape}));
+    return out_ND;
+  }
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
+                                               torch::autograd::tensor_list gradients) {
+    at::NoGradGuard no_grad;
+    const auto capsule =
+        c10::static_intrusive_pointer_cast<Capsule>(context->saved_data["run"].toCapsule());
+    const auto saved = context->get_saved_variables();
+    return {attention_backward(saved[0], context->saved_data["out"].toTensor(), saved[1],
+                               gradients[0].contiguous(), capsule->batch, capsule->shape),
+            at::Tensor(), at::Tensor()};
+  }
+  struct Capsule : torch::CustomClassHolder {
+    Capsule(PackedBatch b, AttentionShape s) : batch(std::move(b)), shape(s) {}
+    PackedBatch batch;
+    AttentionShape shape;
+  };
+};
+
 struct EncoderLayer {
-  at::Tensor qkv, qkv_bias, out, out_bias, attention_norm, attention_norm_bias;
+  std::array<at::Tensor, 3> projections, projection_biases;  // query, key, value
+  at::Tensor qkv, qkv_bias;                                  // stacked; inference only
+  at::Tensor out, out_bias, attention_norm, attention_norm_bias;
   at::Tensor up, up_bias, down, down_bias, output_norm, output_norm_bias;
 };
 
 class BertEncoder final : public EncoderLm {
  public:
-  explicit BertEncoder(const ModelFiles& files)
-      : config_(EncoderConfig::from_json(files.config_json(), files.where() + "config.json")),
+  BertEncoder(const ModelFiles& files, bool trainable)
+      : trainable_(trainable),
+        config_(EncoderConfig::from_json(files.config_json(), files.where() + "config.json")),
         files_(files) {
     const auto& c = config_;
     words_ = add("embeddings.word_embeddings.weight", {c.vocab_size, c.hidden_size});
@@ -35,19 +69,24 @@ class BertEncoder final : public EncoderLm {
   const EncoderConfig& config() const override { return config_; }
   ParameterStore& parameters() override { return parameters_; }
 
-  at::Tensor hidden_states(const PackedBatch& batch) override {
-    at::NoGradGuard no_grad;
+  at::Tensor hidden_states(const PackedBatch& batch, const at::Tensor& types_N) override {
+    const at::AutoGradMode mode(trainable_ && at::GradMode::is_enabled());
     check_batch(batch);
     auto x_ND = words_.index_select(0, batch.ids_N) +
-                positions_.index_select(0, batch.positions_N) + types_[0];
+                positions_.index_select(0, batch.positions_N) +
+                (types_N.defined() ? types_.index_select(0, types_N) : types_[0]);
     x_ND = normalise(x_ND, norm_, norm_bias_);
     const AttentionShape shape{.num_heads = config_.num_heads,
                                .num_kv_heads = config_.num_heads,
                                .head_dim = config_.hidden_size / config_.num_heads,
                                .causal = false};
     for (const auto& layer : layers_) {
-      const auto qkv_NC = at::linear(x_ND, layer.qkv, layer.qkv_bias);
-      const auto attended_ND = attention_forward(qkv_NC, batch, shape, {});
+      const auto qkv_NC = trainable_ ? at::linear(x_ND, at::cat(layer.projections),
+                                                  at::cat(layer.projection_biases))
+                                     : at::linear(x_ND, layer.qkv, layer.qkv_bias);
+      const auto attended_ND = at::GradMode::is_enabled()
+                                   ? AttentionFunction::apply(qkv_NC, &batch, &shape)
+                                   : attention_forward(qkv_NC, batch, shape, {});
       x_ND = normalise(x_ND + at::linear(attended_ND, layer.out, layer.out_bias),
                        layer.attention_norm, layer.attention_norm_bias);
       const auto up = at::gelu(at::linear(x_ND, layer.up, layer.up_bias),
@@ -66,20 +105,23 @@ class BertEncoder final : public EncoderLm {
     if (value.sizes() != shape)
       throw DataError(files_.where() + stored + ": config.json asks for " + c10::str(shape) +
                       ", the file has " + c10::str(value.sizes()));
+    value.set_requires_grad(trainable_);
     return parameters_.add(name, value);
   }
 
   void add_layer(const std::string& prefix) {
     const int64_t D = config_.hidden_size, F = config_.intermediate_size;
-    const auto stack = [&](const char* suffix, at::IntArrayRef shape) {
-      const std::string attention = prefix + "attention.self.";
-      return at::cat({add(attention + "query." + suffix, shape),
-                      add(attention + "key." + suffix, shape),
-                      add(attention + "value." + suffix, shape)});
-    };
     EncoderLayer layer;
-    layer.qkv = stack("weight", {D, D});
-    layer.qkv_bias = stack("bias", {D});
+    const char* names[] = {"query", "key", "value"};
+    for (size_t i = 0; i < 3; ++i) {
+      const auto name = prefix + "attention.self." + names[i];
+      layer.projections[i] = add(name + ".weight", {D, D});
+      layer.projection_biases[i] = add(name + ".bias", {D});
+    }
+    if (!trainable_) {
+      layer.qkv = at::cat(layer.projections);
+      layer.qkv_bias = at::cat(layer.projection_biases);
+    }
     const auto pair = [&](const std::string& name, at::IntArrayRef shape, at::Tensor& weight,
                           at::Tensor& bias) {
       weight = add(prefix + name + ".weight", shape);
@@ -112,6 +154,7 @@ class BertEncoder final : public EncoderLm {
           " tokens exceeds the encoder's " + std::to_string(config_.max_positions) + " positions");
   }
 
+  bool trainable_;
   EncoderConfig config_;
   const ModelFiles& files_;  // read in the constructor only
   ParameterStore parameters_;
@@ -164,8 +207,8 @@ EncoderConfig EncoderConfig::from_json(const std::string& text, const std::strin
   return config;
 }
 
-std::unique_ptr<EncoderLm> EncoderLm::load(const std::filesystem::path& path) {
-  return std::make_unique<BertEncoder>(*ModelFiles::open(path));
+std::unique_ptr<EncoderLm> EncoderLm::load(const std::filesystem::path& path, bool trainable) {
+  return std::make_unique<BertEncoder>(*ModelFiles::open(path), trainable);
 }
 
 at::Tensor mean_pool(const at::Tensor& hidden_ND, const PackedBatch& batch) {

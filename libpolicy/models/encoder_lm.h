@@ -23,18 +23,20 @@ struct EncoderConfig {
 };
 
 /// A BERT-type encoder for embeddings: bidirectional attention within each segment, no padding.
-/// Inference only, float32. Not thread-safe.
+/// float32. Not thread-safe.
 class EncoderLm {
  public:
   virtual ~EncoderLm() = default;
-  /// Reads a Hugging Face folder (BertModel; names with or without "bert."). Throws DataError.
-  static std::unique_ptr<EncoderLm> load(const std::filesystem::path& path);
+  /// Reads a Hugging Face folder (BertModel; names with or without "bert."). `trainable`: its
+  /// parameters require gradients. Throws DataError.
+  static std::unique_ptr<EncoderLm> load(const std::filesystem::path& path, bool trainable = false);
 
   virtual const EncoderConfig& config() const = 0;
   virtual ParameterStore& parameters() = 0;
-  /// float32 [N, D]: the last layer's output. Segments have no prefixes; token types are 0.
-  /// Throws DataError for an id outside the vocabulary or a segment longer than the position table.
-  virtual at::Tensor hidden_states(const PackedBatch& batch) = 0;
+  /// float32 [N, D]: the last layer's output; differentiable if it is trainable and grad mode is
+  /// on. Segments have no prefixes; types_N (int64) are the token types, undefined: 0. Throws
+  /// DataError for an id outside the vocabulary or a segment longer than the position table.
+  virtual at::Tensor hidden_states(const PackedBatch& batch, const at::Tensor& types_N = {}) = 0;
 };
 
 /// Mean over each segment's tokens: [B, D].

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "libpolicy/core/error.h"
@@ -83,68 +82,132 @@ class Reader {
   std::string where_;
 };
 
-void read_rope_section(const Reader& rope, ModelConfig& config, int64_t fallback_original) {
+// The length for which the frequencies were trained.
+int64_t original_positions(const Reader& rope, int64_t fallback) {
+  return rope.size("original_max_position_embeddings", fallback);
+}
+
+// Without an attention_factor of its own: 0.1 m ln(factor) + 1, for m = mscale over that for
+// mscale_all_dim where both are given, else for 1.
+double yarn_attention_factor(const Reader& rope, double factor) {
+  if (rope.has("attention_factor")) return rope.number("attention_factor", 1.0);
+  const auto scale = [&](double m) { return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1.0; };
+  const double mscale = rope.number("mscale", 0.0), all = rope.number("mscale_all_dim", 0.0);
+  return mscale != 0 && all != 0 ? scale(mscale) / scale(all) : scale(1.0);
+}
+
+void read_yarn(const Reader& rope, int64_t max_positions, RopeScaling& scaling) {
+  scaling.original_max_positions = original_positions(rope, max_positions);
+  scaling.beta_fast = rope.number("beta_fast", 32.0);
+  scaling.beta_slow = rope.number("beta_slow", 1.0);
+  if (scaling.beta_slow <= 0 || scaling.beta_fast < scaling.beta_slow)
+    rope.fail("beta_fast", "must be at least beta_slow, both positive");
+  scaling.attention_factor = yarn_attention_factor(rope, scaling.factor);
+  if (!(scaling.attention_factor > 0)) rope.fail("attention_factor", "must be positive");
+  scaling.truncate = rope.flag("truncate", true);
+}
+
+std::vector<double> read_factors(const Reader& rope, const std::string& key, int64_t count) {
+  if (!rope.has(key)) rope.fail(key, "is missing");
+  std::vector<double> factors;
+  const auto& list = rope.json()[key];
+  if (list.is_array())
+    for (const auto& value : list)
+      if (value.is_number() && value.get<double>() > 0) factors.push_back(value.get<double>());
+  if (!list.is_array() || static_cast<int64_t>(factors.size()) != count ||
+      list.size() != factors.size())
+    rope.fail(key, "expected " + std::to_string(count) + " positive numbers, half of head_dim");
+  return factors;
+}
+
+// Without an attention_factor of its own: sqrt(1 + ln(factor) / ln(original length)).
+void read_longrope(const Reader& rope, int64_t original, const ModelConfig& config,
+                   RopeScaling& scaling) {
+  scaling.original_max_positions = original_positions(rope, original);
+  scaling.short_factor = read_factors(rope, "short_factor", config.head_dim / 2);
+  scaling.long_factor = read_factors(rope, "long_factor", config.head_dim / 2);
+  const auto length = static_cast<double>(scaling.original_max_positions);
+  if (!rope.has("factor")) scaling.factor = static_cast<double>(config.max_positions) / length;
+  if (rope.has("attention_factor"))
+    scaling.attention_factor = rope.number("attention_factor", 1.0);
+  else if (scaling.factor > 1 && length > 1)
+    scaling.attention_factor = std::sqrt(1.0 + std::log(scaling.factor) / std::log(length));
+  if (!(scaling.attention_factor > 0)) rope.fail("attention_factor", "must be positive");
+}
+
+void read_llama3(const Reader& rope, int64_t max_positions, RopeScaling& scaling) {
+  scaling.low_freq_factor = rope.number("low_freq_factor", 0.0);
+  scaling.high_freq_factor = rope.number("high_freq_factor", 0.0);
+  if (scaling.low_freq_factor <= 0 || scaling.high_freq_factor <= scaling.low_freq_factor)
+    rope.fail("high_freq_factor", "must be greater than low_freq_factor, both positive");
+  scaling.original_max_positions = original_positions(rope, max_positions);
+}
+
+void read_rope_section(const Reader& rope, int64_t original, ModelConfig& config) {
   config.rope_theta = rope.number("rope_theta", config.rope_theta);
   for (const auto& [key, value] : rope.json().items())
     if (value.is_object()) rope.fail(key, "rotary parameters by kind of layer are not supported");
   const std::string type = rope.text("rope_type", rope.text("type", "default"));
   if (type == "default") return;
-  if (type != "linear" && type != "llama3")
-    rope.fail(rope.has("rope_type") ? "rope_type" : "type",
-              "\"" + type + "\" is not supported (supported: default, linear, llama3)");
+  if (type != "linear" && type != "llama3" && type != "yarn" && type != "dynamic" &&
+      type != "longrope")
+    rope.fail(
+        rope.has("rope_type") ? "rope_type" : "type",
+        "\"" + type +
+            "\" is not supported (supported: default, linear, dynamic, yarn, longrope, llama3)");
   auto& scaling = config.rope_scaling;
   scaling.type = type;
-  scaling.factor = rope.number("factor", 0.0);
+  scaling.factor = rope.number("factor", type == "longrope" ? 1.0 : 0.0);
   if (scaling.factor < 1.0) rope.fail("factor", "expected a number of at least 1");
-  if (type == "linear") return;
-  scaling.low_freq_factor = rope.number("low_freq_factor", 0.0);
-  scaling.high_freq_factor = rope.number("high_freq_factor", 0.0);
-  if (scaling.low_freq_factor <= 0 || scaling.high_freq_factor <= scaling.low_freq_factor)
-    rope.fail("high_freq_factor", "must be greater than low_freq_factor, both positive");
-  scaling.original_max_positions = rope.size("original_max_position_embeddings", fallback_original);
+  if (type == "yarn") read_yarn(rope, config.max_positions, scaling);
+  if (type == "longrope") read_longrope(rope, original, config, scaling);
+  if (type == "llama3") read_llama3(rope, config.max_positions, scaling);
 }
 
 void read_rope(const Reader& reader, ModelConfig& config) {
   config.rope_theta = reader.number("rope_theta", 10000.0);
   if (reader.has("partial_rotary_factor") && reader.number("partial_rotary_factor", 1.0) != 1.0)
     reader.fail("partial_rotary_factor", "only 1.0 is supported");
+  // longrope's models have the original length outside of the section.
+  const int64_t original = reader.size("original_max_position_embeddings", config.max_positions);
   for (const char* key : {"rope_scaling", "rope_parameters"})
-    if (reader.has(key)) read_rope_section(reader.section(key), config, config.max_positions);
+    if (reader.has(key)) read_rope_section(reader.section(key), original, config);
   if (!(config.rope_theta > 0)) reader.fail("rope_theta", "must be positive");
 }
 
-// How many layers have a window: layer_types says it layer by layer; without it a layer of Qwen2
-// and Qwen3 has one from index max_window_layers on, and all of Mistral's have.
-int64_t num_window_layers(const Reader& reader, const ModelConfig& config) {
+// Which layers have a window: layer_types says it layer by layer; without it a layer of Qwen2 and
+// Qwen3 has one from index max_window_layers on, and all of Mistral's have.
+std::vector<bool> read_window_layers(const Reader& reader, const ModelConfig& config) {
+  std::vector<bool> layers(config.num_layers, true);
   if (!reader.has("layer_types")) {
-    if (config.model_type == "mistral") return config.num_layers;
-    const auto first = static_cast<int64_t>(reader.number("max_window_layers", 28));
-    return std::clamp<int64_t>(config.num_layers - first, 0, config.num_layers);
+    if (config.model_type == "mistral") return layers;
+    const double first = reader.number("max_window_layers", 28);
+    for (int64_t i = 0; i < config.num_layers; ++i) layers[i] = static_cast<double>(i) >= first;
+    return layers;
   }
   const auto& types = reader.json()["layer_types"];
   if (!types.is_array() || static_cast<int64_t>(types.size()) != config.num_layers)
     reader.fail("layer_types", "expected one entry for each of the " +
                                    std::to_string(config.num_layers) + " layers");
-  int64_t count = 0;
-  for (const auto& type : types) {
-    if (type != "full_attention" && type != "sliding_attention")
-      reader.fail("layer_types",
-                  type.dump() + " is not supported (supported: full_attention, sliding_attention)");
-    count += type == "sliding_attention";
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (types[i] != "full_attention" && types[i] != "sliding_attention")
+      reader.fail("layer_types", types[i].dump() +
+                                     " is not supported (supported: full_attention, "
+                                     "sliding_attention)");
+    layers[i] = types[i] == "sliding_attention";
   }
-  return count;
+  return layers;
 }
 
 void read_sliding_window(const Reader& reader, ModelConfig& config) {
   const bool qwen = config.model_type == "qwen2" || config.model_type == "qwen3";
   if (qwen && !reader.flag("use_sliding_window", false)) return;
   if (config.model_type == "llama" || !reader.has("sliding_window")) return;
-  const int64_t count = num_window_layers(reader, config);
+  const auto layers = read_window_layers(reader, config);
+  const auto count = std::count(layers.begin(), layers.end(), true);
   if (count == 0) return;
-  if (count < config.num_layers)
-    reader.fail(reader.has("layer_types") ? "layer_types" : "max_window_layers",
-                "a sliding window in some layers only is not supported");
   config.sliding_window = reader.size("sliding_window");
+  if (count < config.num_layers) config.window_layers = layers;
 }
 
 std::string read_activation(const Reader& reader, const std::string& key,
@@ -239,62 +302,6 @@ int64_t read_num_labels(const Reader& reader) {
   return 2;  // transformers' default
 }
 
-std::string architecture(const ModelConfig& config) {
-  const std::map<std::string, std::string> prefix{{"llama", "Llama"},
-                                                  {"mistral", "Mistral"},
-                                                  {"qwen2", "Qwen2"},
-                                                  {"qwen3", "Qwen3"},
-                                                  {"gpt2", "GPT2"}};
-  if (config.num_labels > 0) return prefix.at(config.model_type) + "ForSequenceClassification";
-  return prefix.at(config.model_type) +
-         (config.model_type == "gpt2" ? "LMHeadModel" : "ForCausalLM");
-}
-
-void write_llama_like(const ModelConfig& config, ordered_json& json) {
-  json["hidden_size"] = config.hidden_size;
-  json["intermediate_size"] = config.intermediate_size;
-  json["num_hidden_layers"] = config.num_layers;
-  json["num_attention_heads"] = config.num_heads;
-  json["num_key_value_heads"] = config.num_kv_heads;
-  json["head_dim"] = config.head_dim;
-  json["max_position_embeddings"] = config.max_positions;
-  json["rms_norm_eps"] = config.norm_eps;
-  json["hidden_act"] = config.activation == "gelu_new" ? "gelu_pytorch_tanh" : config.activation;
-  if (config.model_type != "qwen2") json["attention_bias"] = config.attention_bias;
-  if (config.model_type == "llama") json["mlp_bias"] = config.mlp_bias;
-  if (config.model_type == "qwen2" || config.model_type == "qwen3") {
-    json.erase("layer_types");
-    json["use_sliding_window"] = config.sliding_window > 0;
-    if (config.sliding_window > 0) json["max_window_layers"] = 0;
-  }
-  if (config.model_type != "llama")
-    json["sliding_window"] =
-        config.sliding_window > 0 ? ordered_json(config.sliding_window) : ordered_json(nullptr);
-  // Both spellings: transformers 5 reads rope_parameters, earlier ones rope_theta and rope_scaling.
-  const auto& scaling = config.rope_scaling;
-  ordered_json rope{{"rope_type", scaling.type}};
-  if (scaling.type != "default") rope["factor"] = scaling.factor;
-  if (scaling.type == "llama3") {
-    rope["low_freq_factor"] = scaling.low_freq_factor;
-    rope["high_freq_factor"] = scaling.high_freq_factor;
-    rope["original_max_position_embeddings"] = scaling.original_max_positions;
-  }
-  json["rope_scaling"] = scaling.type == "default" ? ordered_json(nullptr) : rope;
-  json["rope_theta"] = config.rope_theta;
-  rope["rope_theta"] = config.rope_theta;
-  json["rope_parameters"] = rope;
-}
-
-void write_gpt2(const ModelConfig& config, ordered_json& json) {
-  json["n_embd"] = config.hidden_size;
-  json["n_layer"] = config.num_layers;
-  json["n_head"] = config.num_heads;
-  json["n_inner"] = config.intermediate_size;
-  json["n_positions"] = config.max_positions;
-  json["layer_norm_epsilon"] = config.norm_eps;
-  json["activation_function"] = config.activation;
-}
-
 }  // namespace
 
 ModelConfig ModelConfig::from_json(const std::string& json_text, const std::string& where) {
@@ -322,44 +329,6 @@ ModelConfig ModelConfig::from_json(const std::string& json_text, const std::stri
   config.num_labels = read_num_labels(reader);
   check_heads(reader, config);
   return config;
-}
-
-std::string ModelConfig::to_json() const {
-  auto json = source_json.empty()
-                  ? ordered_json::object()
-                  : ordered_json::parse(source_json, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) json = ordered_json::object();
-  json["architectures"] = {architecture(*this)};
-  json["model_type"] = model_type;
-  json["vocab_size"] = vocab_size;
-  if (model_type == "gpt2")
-    write_gpt2(*this, json);
-  else
-    write_llama_like(*this, json);
-  json["tie_word_embeddings"] = tie_embeddings;
-  const auto optional_id = [](const std::optional<int64_t>& id) {
-    return id ? ordered_json(*id) : ordered_json(nullptr);
-  };
-  json["bos_token_id"] = optional_id(bos_token_id);
-  if (eos_token_ids.empty())
-    json["eos_token_id"] = nullptr;
-  else if (eos_token_ids.size() == 1)
-    json["eos_token_id"] = eos_token_ids.front();
-  else
-    json["eos_token_id"] = eos_token_ids;
-  json["pad_token_id"] = optional_id(pad_token_id);
-  for (const char* key : {"num_labels", "id2label", "label2id"}) json.erase(key);
-  if (num_labels > 0) {
-    json["num_labels"] = num_labels;
-    json["id2label"] = ordered_json::object();
-    json["label2id"] = ordered_json::object();
-    for (int64_t i = 0; i < num_labels; ++i) {
-      const auto label = "LABEL_" + std::to_string(i);
-      json["id2label"][std::to_string(i)] = label;
-      json["label2id"][label] = i;
-    }
-  }
-  return json.dump(2) + "\n";
 }
 
 }  // namespace meed

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "libpolicy/checkpoint/safetensors.h"
 #include "libpolicy/core/error.h"
@@ -90,15 +91,22 @@ void save_model(const std::filesystem::path& folder, CausalLm& model, const Toke
   save_parameters(folder, model.config(), model.parameters(), tokenizer, dtype, adapter);
 }
 
-void save_adapter(const std::filesystem::path& folder, CausalLm& model, const AdapterConfig& adapter) {
+void save_adapter(const std::filesystem::path& folder, CausalLm& model, const AdapterConfig& adapter, const ParameterStore* head) {
   NamedTensors tensors;
   for (const auto& [name, tensor] : lora_parameters(model)) tensors.emplace_back(kPeftPrefix + name, tensor.detach());
+  std::set<std::string> modules;
+  if (head != nullptr)
+    for (const auto& [name, tensor] : head->items()) {
+      tensors.emplace_back(kPeftPrefix + name, tensor.detach());
+      modules.insert(name.substr(0, name.rfind('.')));
+    }
   write_safetensors(folder / "adapter_model.safetensors", tensors);
   const bool all = adapter.target_modules == std::vector<std::string>{"all-linear"};
-  Json json = {{"peft_type", "LORA"}, {"task_type", "CAUSAL_LM"}, {"base_model_name_or_path", adapter.base_model}, {"r", adapter.r},
+  Json json = {{"peft_type", "LORA"}, {"task_type", head == nullptr ? "CAUSAL_LM" : "SEQ_CLS"}, {"base_model_name_or_path", adapter.base_model}, {"r", adapter.r},
                {"lora_alpha", adapter.lora_alpha}, {"lora_dropout", 0.0}, {"use_rslora", adapter.use_rslora}, {"bias", "none"},
                {"fan_in_fan_out", model.config().model_type == "gpt2"}, {"inference_mode", true},
                {"target_modules", all ? Json("all-linear") : Json(adapter.target_modules)}};
+  if (head != nullptr) json["modules_to_save"] = modules;
   write_file_atomic(folder / "adapter_config.json", json.dump(2) + "\n");
 }
 

@@ -35,8 +35,9 @@ void save_model(const std::filesystem::path& folder, CausalLm& model, const Toke
 void save_parameters(const std::filesystem::path& folder, const ModelConfig& config, const ParameterStore& parameters, const Tokenizer* tokenizer,
                      at::ScalarType dtype, const AdapterConfig* adapter = nullptr);
 
-/// adapter_config.json and adapter_model.safetensors, as PEFT reads them. Throws DataError.
-void save_adapter(const std::filesystem::path& folder, CausalLm& model, const AdapterConfig& adapter);
+/// adapter_config.json and adapter_model.safetensors, as PEFT reads them. With `head` the adapter is a sequence classifier's and the
+/// head's parameters stand whole in it: PEFT's modules_to_save. Throws DataError.
+void save_adapter(const std::filesystem::path& folder, CausalLm& model, const AdapterConfig& adapter, const ParameterStore* head = nullptr);
 
 /// Copies the factors of a PEFT folder into a model that has such an adapter. Throws DataError naming what is missing or misshapen.
 void load_adapter(const std::filesystem::path& folder, CausalLm& model);

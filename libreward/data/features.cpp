@@ -168,10 +168,11 @@ class Features final : public Dataset, public HasFeatureSource {
     file.set_attribute("pooling", config_.pooling);
     file.set_attribute("max_length", std::to_string(config_.max_length));
     constexpr int64_t kRows = 64;
+    const auto all = sides();
     for (int64_t first = 0; first < data_->size(); first += kRows) {
       const int64_t count = std::min(kRows, data_->size() - first);
-      for (size_t s = 0; s < sides().size(); ++s) {
-        const auto& [name, side] = sides()[s];
+      for (size_t s = 0; s < all.size(); ++s) {
+        const auto& [name, side] = all[s];
         std::vector<EncodedPair> texts;
         for (int64_t i = first; i < first + count; ++i) {
           const auto example = data_->get(i);

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "libpolicy/core/error.h"
+#include "libreward/models/text_scorer.h"
 #include "libreward/reward_function.h"
 
 namespace meed {
@@ -59,28 +60,47 @@ class Ensemble final : public RewardFunction {
  public:
   struct Config {
     std::vector<ConfigNode> members;
+    std::string folder;
     std::string aggregate = "mean";
     double std_coef = 0.5;
     std::vector<double> member_weights;
     bool center_per_prompt = false;
     void fields(FieldVisitor& v) {
       v.components("members", members, reward_functions(), "The rewards that are put together.");
-      v.required("members");
+      v.field("folder", folder,
+              "In place of members: what reward_ensemble wrote; its members are the rewards.");
       v.choice("aggregate", aggregate, {"mean", "median", "min", "mean_minus_std", "weighted"},
                "How.");
       v.field("std_coef", std_coef, "mean_minus_std: how many deviations are taken off.");
       v.field("member_weights", member_weights, "weighted: a weight for each member.");
       v.field("center_per_prompt", center_per_prompt,
               "First take each member's mean over a prompt's completions off its rewards.");
-      v.require(aggregate != "weighted" || member_weights.size() == members.size(),
-                "member_weights", "must be as many as members");
+      v.require(members.empty() != folder.empty(), "members",
+                "or folder must be given, and not both");
+      v.require(
+          aggregate != "weighted" || members.empty() || member_weights.size() == members.size(),
+          "member_weights", "must be as many as members");
       v.require(std_coef >= 0, "std_coef", "must not be negative");
     }
   };
   Ensemble(const Config& config, RunContext& context) : config_(config) {
     for (const auto& member : config.members)
       members_.push_back(reward_functions().create(member, context));
-    if (members_.empty()) throw ConfigError("ensemble: members is empty");
+    if (config.folder.empty()) return;
+    for (const auto& name : ensemble_members(config.folder)) {
+      const auto path = (std::filesystem::path(config.folder) / name).string();
+      const auto node = ConfigNode::parse_string("{type: reward_model}", "ensemble.folder")
+                            .with_default("path", path);
+      try {
+        members_.push_back(reward_functions().create(node, context));
+      } catch (const DataError& e) {
+        throw DataError(config.folder + ": member \"" + name + "\" cannot be read: " + e.what());
+      }
+    }
+    if (members_.empty())
+      throw DataError(config.folder + ": no ensemble: its meed.json names no members");
+    if (config.aggregate == "weighted" && config.member_weights.size() != members_.size())
+      throw ConfigError("ensemble.member_weights: must be as many as the folder has members");
   }
 
   std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {

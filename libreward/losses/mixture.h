@@ -6,7 +6,8 @@ namespace meed {
 
 /// MiCRo's first stage (Shen et al. 2025): -log sum_k f_k sigmoid(D_k) + alpha sum_k f_k log f_k,
 /// summed over B pairs and divided by `num_pairs`. log_gates_BK: log f of the prompt's router;
-/// differences_BK: D_k = r_k(chosen) - r_k(rejected). Metrics: accuracy (of the mixture), gate_entropy.
+/// differences_BK: D_k = r_k(chosen) - r_k(rejected). Metrics: accuracy (of the mixture),
+/// gate_entropy.
 LossOutput mixture_loss(const at::Tensor& log_gates_BK, const at::Tensor& differences_BK,
                         double alpha, double num_pairs);
 
@@ -31,11 +32,16 @@ AspectScores gated_aspects(const at::Tensor& criteria_BC, const at::Tensor& crit
                            const at::Tensor& aspect_logits_BJ, const at::Tensor& aspect_of_C,
                            double temperature, double scale);
 
+/// Labels over the whole step and all ranks that aspect_loss divides by; 0: count those given.
+struct AspectTotals {
+  double aspects = 0.0, criteria = 0.0;
+};
 /// Mean squared error of the criteria (missing labels masked) + Bradley-Terry on each labelled
 /// aspect + Bradley-Terry on the overall score, each by its own count, weights 1 (MJ-VIDEO; the
 /// sum is our choice). aspect_labels_BJ: 1 chosen better, -1 rejected better, 0 unlabelled.
 LossOutput aspect_loss(const AspectScores& chosen, const AspectScores& rejected,
                        const at::Tensor& criteria_2BC, const at::Tensor& criteria_labels_2BC,
-                       const at::Tensor& aspect_labels_BJ, double num_pairs);
+                       const at::Tensor& aspect_labels_BJ, double num_pairs,
+                       const AspectTotals& totals = {});
 
 }  // namespace meed

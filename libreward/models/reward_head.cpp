@@ -32,7 +32,14 @@ HeadOutput every(const HeadOutput& outputs, int64_t first, int64_t step) {
     return values.defined() ? values.slice(0, first, std::nullopt, step) : values;
   };
   return {part(outputs.rewards_B), part(outputs.outputs_BK), part(outputs.log_gates_BK),
-          part(outputs.blocks_Bk), part(outputs.hidden_BH)};
+          part(outputs.blocks_Bk), part(outputs.hidden_BH),  part(outputs.aspects_BJ)};
+}
+
+at::Tensor linear_map(const at::Tensor& x, const ParameterStore& parameters,
+                      const std::string& name) {
+  const auto as_input = [&](const at::Tensor& weight) { return weight.to(x.scalar_type()); };
+  const auto y = at::matmul(x, as_input(parameters.at(name + ".weight")).t());
+  return parameters.has(name + ".bias") ? y + as_input(parameters.at(name + ".bias")) : y;
 }
 
 at::Tensor RewardHead::preference(const HeadOutput& first, const HeadOutput& second) const {
@@ -40,13 +47,6 @@ at::Tensor RewardHead::preference(const HeadOutput& first, const HeadOutput& sec
 }
 
 namespace {
-
-/// y = x W^T (+ b) with the parameters' values in the features' dtype.
-at::Tensor linear(const at::Tensor& x, const ParameterStore& parameters, const std::string& name) {
-  const auto as_input = [&](const at::Tensor& weight) { return weight.to(x.scalar_type()); };
-  const auto y = at::matmul(x, as_input(parameters.at(name + ".weight")).t());
-  return parameters.has(name + ".bias") ? y + as_input(parameters.at(name + ".bias")) : y;
-}
 
 at::Tensor activated(const at::Tensor& x, const std::string& kind) {
   if (kind == "tanh") return x.tanh();
@@ -66,7 +66,7 @@ class LinearHead final : public RewardHead {
     parameters_.add("score.weight", random_weights({1, D}, kHeadStd, seed));
   }
   HeadOutput forward(const HeadInput& input) const override {
-    const auto outputs_BK = linear(input.features_BD, parameters_, "score");
+    const auto outputs_BK = linear_map(input.features_BD, parameters_, "score");
     return {.rewards_B = outputs_BK.squeeze(-1), .outputs_BK = outputs_BK};
   }
 };
@@ -104,7 +104,7 @@ class MlpHead final : public RewardHead {
     auto x = input.features_BD, hidden = x;
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       hidden = x;
-      x = linear(x, parameters_, "head." + std::to_string(layer));
+      x = linear_map(x, parameters_, "head." + std::to_string(layer));
       if (layer + 1 < config_.layers) x = activated(x, config_.activation);
     }
     return {.rewards_B = x.squeeze(-1), .outputs_BK = x, .hidden_BH = hidden};
@@ -128,6 +128,7 @@ class AttributesHead final : public RewardHead {
                 "must be as many as attributes, at least one");
     }
   };
+  std::vector<std::string> output_names() const override { return config_.attributes; }
   explicit AttributesHead(const Config& config)
       : config_(config), weights_K_(at::tensor(config.weights, at::kDouble)) {}
   void init(int64_t D, uint64_t seed) override {
@@ -136,7 +137,7 @@ class AttributesHead final : public RewardHead {
         random_weights({static_cast<int64_t>(config_.attributes.size()), D}, kHeadStd, seed));
   }
   HeadOutput forward(const HeadInput& input) const override {
-    const auto outputs_BK = linear(input.features_BD, parameters_, "score");
+    const auto outputs_BK = linear_map(input.features_BD, parameters_, "score");
     return {.rewards_B = weighted_attributes(outputs_BK, weights_K_), .outputs_BK = outputs_BK};
   }
 
@@ -159,6 +160,12 @@ class MixtureHead final : public RewardHead {
     }
   };
   explicit MixtureHead(const Config& config) : config_(config) {}
+  std::vector<std::string> output_names() const override { return gate_names(); }
+  std::vector<std::string> gate_names() const override {
+    std::vector<std::string> names;
+    for (int64_t k = 0; k < config_.heads; ++k) names.push_back("head_" + std::to_string(k));
+    return names;
+  }
   void init(int64_t D, uint64_t seed) override {
     const int64_t C = context_size(D);
     const double fan_in = 1.0 / std::sqrt(static_cast<double>(C));
@@ -174,9 +181,9 @@ class MixtureHead final : public RewardHead {
     parameters_.add("router.1.bias", at::zeros({config_.heads}));
   }
   HeadOutput forward(const HeadInput& input) const override {
-    HeadOutput output{.outputs_BK = linear(input.features_BD, parameters_, "heads")};
-    const auto hidden = at::relu(linear(input.context_BD, parameters_, "router.0"));
-    output.log_gates_BK = linear(hidden, parameters_, "router.1").log_softmax(/*dim=*/1);
+    HeadOutput output{.outputs_BK = linear_map(input.features_BD, parameters_, "heads")};
+    const auto hidden = at::relu(linear_map(input.context_BD, parameters_, "router.0"));
+    output.log_gates_BK = linear_map(hidden, parameters_, "router.1").log_softmax(/*dim=*/1);
     output.rewards_B = (output.log_gates_BK.exp() * output.outputs_BK).sum(/*dim=*/1);
     return output;
   }
@@ -219,14 +226,14 @@ class PreferenceEmbeddingHead final : public RewardHead {
                                                       mix_seed({seed, 2})));
   }
   HeadOutput forward(const HeadInput& input) const override {
-    HeadOutput output{.outputs_BK = linear(input.features_BD, parameters_, "embedding")};
+    HeadOutput output{.outputs_BK = linear_map(input.features_BD, parameters_, "embedding")};
     if (config_.normalize)
       output.outputs_BK =
           output.outputs_BK / output.outputs_BK.norm(2, {1}, /*keepdim=*/true).clamp_min(1e-12);
     if (config_.prompt_scaled) {
       const double root = std::sqrt(static_cast<double>(input.context_BD.size(1)));
       output.blocks_Bk = static_cast<double>(config_.size / 2) *
-                         (linear(input.context_BD, parameters_, "blocks") / root).softmax(1);
+                         (linear_map(input.context_BD, parameters_, "blocks") / root).softmax(1);
     }
     auto reference = at::zeros_like(output.outputs_BK.detach());
     reference.slice(1, 1, config_.size, 2).fill_(1.0);

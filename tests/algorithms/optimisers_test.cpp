@@ -103,6 +103,17 @@ TEST_F(Optimisers, RewardModelsOfEveryHeadTrainAndAreServed) {
     std::string line;
     ASSERT_TRUE(std::getline(scores, line));
     EXPECT_TRUE(Json::parse(line)["chosen_reward"].is_number()) << name;
+    // `meed import` keeps the head.
+    const auto imported = folder_ / (name + "-imported");
+    ASSERT_EQ(run("import " + model.string() + " " + imported.string()), 0) << name << errors();
+    ASSERT_EQ(run("score --model " + imported.string() + " --input " + rows.string() +
+                  " --output " + (folder_ / "scores.jsonl").string()),
+              0)
+        << name << errors();
+    std::ifstream again(folder_ / "scores.jsonl");
+    std::string same;
+    ASSERT_TRUE(std::getline(again, same));
+    EXPECT_EQ(same, line) << name;
   }
   expect_equal_in_two_processes(recipes.at("rm_mixture"), "rm_mixture",
                                 "optim.per_device_train_batch_size=4");

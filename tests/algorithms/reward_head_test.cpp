@@ -106,10 +106,10 @@ TEST_F(RewardHeads, AnEnsembleMendsLabelsAndIsServed) {
   const auto final_folder = folder_ / "voters/final";
   EXPECT_TRUE(fs::exists(final_folder / "member-2/head.safetensors"));
   EXPECT_TRUE(last_line("voters").contains("eval_member_accuracy/mean"));
-  for (const std::string use : {"[flip, margin]", "[drop]", "[soft]"})
+  for (const std::string use : {"flip, margin", "drop", "soft"})
     expect_trained(
-        heads("mended" + std::to_string(use.size()),
-              "strength: {ensemble: " + final_folder.string() + ", use: " + use + ", share: 0.3}"),
+        heads("mended_" + use.substr(0, 4), "strength: {ensemble: " + final_folder.string() +
+                                                ", use: [" + use + "], share: 0.3}"),
         use);
   const auto rows = folder_ / "vectors.jsonl", scores = folder_ / "scores.jsonl";
   std::ofstream(rows) << R"({"features": [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]})"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes models_golden.json: log-probabilities, gradients and embeddings by transformers.
 
-usage: HF_HUB_OFFLINE=1 python tests/golden/make_models_golden.py   (torch 2.13, transformers 5.23, gguf)
+usage: HF_HUB_OFFLINE=1 python tests/golden/make_models_golden.py   (torch 2.15, transformers 5.24, gguf 0.19)
 
 The tiny models' weights follow a formula that tests/libpolicy/models/golden_test.cpp repeats, so
 none are stored. SmolLM2 (GGUF) and MiniLM are read from .deps/models.
@@ -34,6 +34,7 @@ COMMON = dict(vocab_size=120, hidden_size=32, intermediate_size=48, num_hidden_l
               num_key_value_heads=2, max_position_embeddings=128)
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
 FAMILIES = {
     "llama": T.LlamaConfig(**COMMON),
     "llama3 scaling": T.LlamaConfig(**COMMON, tie_word_embeddings=True, rope_parameters=LLAMA3),
@@ -42,6 +43,16 @@ FAMILIES = {
     "mistral, sliding window": T.MistralConfig(**COMMON, sliding_window=7, head_dim=16),
     "qwen2": T.Qwen2Config(**COMMON, tie_word_embeddings=True),
     "qwen3": T.Qwen3Config(**COMMON, head_dim=16),
+    "yarn": T.LlamaConfig(**COMMON, rope_parameters=dict(YARN)),
+    "yarn, its own scale, beta and ramp": T.Qwen2Config(**COMMON, rope_parameters=dict(
+        **YARN, attention_factor=1.25, beta_fast=8.0, beta_slow=0.5, truncate=False)),
+    "yarn, mscale": T.LlamaConfig(**COMMON, rope_parameters=dict(**YARN, mscale=1.0, mscale_all_dim=0.7)),
+    "dynamic": T.LlamaConfig(**COMMON, rope_parameters=dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0)),
+    "longrope": T.LlamaConfig(**COMMON, rope_parameters=dict(
+        rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=64, short_factor=[1.0, 1.1, 1.5, 2.0], long_factor=[2.0, 3.0, 4.0, 8.0])),
+    "qwen2, window from a layer on": T.Qwen2Config(**COMMON, use_sliding_window=True, sliding_window=7, max_window_layers=1),
+    "qwen3, window by layer types": T.Qwen3Config(**COMMON, head_dim=16, use_sliding_window=True, sliding_window=6,
+                                                  layer_types=["sliding_attention", "full_attention"]),
     "gpt2": T.GPT2Config(vocab_size=120, n_embd=32, n_layer=2, n_head=4, n_positions=128),
 }
 
@@ -77,7 +88,9 @@ def family(name, config):
 
 def keep_needed(config):
     """What the reader looks at, so that the file stays small."""
-    drop = ("id2label", "label2id", "task_specific_params", "layer_types", "transformers_version", "problem_type")
+    drop = ("id2label", "label2id", "task_specific_params", "transformers_version", "problem_type")
+    if not config.get("use_sliding_window"):
+        drop += ("layer_types",)
     return {k: v for k, v in config.items() if v is not None and k not in drop and not k.startswith(("summary", "output_"))}
 
 

@@ -1,7 +1,13 @@
 // The curves. A group of charts per subject; what no chart names gets one of its own at the end.
 
 const GROUPS = [
-  ['Evaluation', [{ each: /^eval_(?!completions)/ }, { each: /^eval_completions/ }]],
+  ['Evaluation', [
+    { name: 'eval_accuracy', keys: ['eval_accuracy'] },
+    { name: 'accuracy by group', keys: /^eval_accuracy\//, about: 'Share of pairs ranked as labelled, by the column that group_by names.' },
+    { name: 'chosen rewards', keys: /^eval_chosen_reward\//, about: 'Quantiles over the evaluation.' },
+    { name: 'rejected rewards', keys: /^eval_rejected_reward\//, about: 'Quantiles over the evaluation.' },
+    { name: 'gate use', keys: /^eval_gate_use\//, about: 'Mean weight of each head.' },
+    { each: /^eval_(?!completions)/ }, { each: /^eval_completions/ }]],
   ['Reward', [
     { name: 'reward', keys: ['reward'], band: 'reward_std', about: 'Mean over the completions of a step; the band is their standard deviation.' },
     { name: 'reward components', keys: /^rewards\/(?!chosen|rejected|margins|accuracies).*\/mean$/, about: 'Mean of each reward function, before weights.' },
@@ -10,6 +16,7 @@ const GROUPS = [
     { name: 'chosen and rejected', keys: ['rewards/chosen', 'rewards/rejected'], about: 'Implicit rewards.' },
     { name: 'margin', keys: ['rewards/margins', 'margin'], about: 'Reward of chosen less that of rejected.' },
     { name: 'pair accuracy', keys: ['rewards/accuracies', 'accuracy'], about: 'Share of pairs ranked as labelled.' },
+    { name: 'calibration', keys: /^calibration\//, about: 'Brier score, and confidence less accuracy.' },
     { name: 'reward range', keys: ['max_reward', 'mean_reward', 'min_reward'], about: 'Scores of the reward model.' },
   ]],
   ['Policy', [

@@ -98,6 +98,7 @@ TEST_F(Episodes, RepliesAreMaskedAndTurnsSpellTheCompletion) {
       ASSERT_EQ(completion.loss_mask.size(), T);
       EXPECT_LE(T, 40u);
       std::string text;
+      std::vector<int64_t> ends;
       size_t at = 0;
       for (size_t k = 0; k < completion.turns.size(); ++k) {
         const auto& turn = completion.turns[k];
@@ -113,8 +114,10 @@ TEST_F(Episodes, RepliesAreMaskedAndTurnsSpellTheCompletion) {
           EXPECT_EQ(completion.logprobs[at] == 0.0F, !turn.sampled);
         }
         text += turn.text;
+        if (turn.sampled) ends.push_back(static_cast<int64_t>(at) - 1);
       }
       EXPECT_EQ(at, T);
+      EXPECT_EQ(completion.step_ends, ends);
       EXPECT_EQ(text, completion.text);
       EXPECT_EQ(text, tokenizer_.decode(completion.token_ids, true));
       EXPECT_EQ(completion.finish_reason, FinishReason::kLength);

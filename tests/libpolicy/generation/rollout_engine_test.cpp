@@ -158,13 +158,50 @@ TEST(RolloutEngine, AdaptersTakePart) {
 
 TEST(RolloutEngine, ScaledRotationsAgreeWithTheTrainingForward) {
   auto config = tiny_config("llama");
-  for (const char* type : {"linear", "llama3"}) {
+  for (const char* type : {"linear", "llama3", "dynamic", "yarn", "longrope"}) {
     config.rope_scaling.type = type;
+    config.rope_scaling.attention_factor = 1.2;
+    config.rope_scaling.short_factor = config.rope_scaling.long_factor = {1.0, 1.5, 3.0};
     config.rope_scaling.factor = 4.0;
     config.rope_scaling.original_max_positions = 16;
     const auto model = CausalLm::create(config, 1);
     testing::randomise(*model, 0.25, 3);
     EXPECT_LT(largest_gap(*model, mixed_requests()), 1e-4) << type;
+  }
+}
+
+TEST(RolloutEngine, WindowsOfSomeLayersAgreeWithTheTrainingForward) {
+  for (const auto& windows : {std::vector<bool>{true, false}, {false, true}}) {
+    auto config = tiny_config("qwen3");
+    config.sliding_window = 5;
+    config.window_layers = windows;
+    const auto model = CausalLm::create(config, 1);
+    testing::randomise(*model, 0.25, 3);
+    EXPECT_LT(largest_gap(*model, mixed_requests()), 1e-4);
+    // The window is there: without it other log-probabilities come.
+    const auto with = completions(*RolloutEngine::create(*model, nullptr), mixed_requests());
+    config.sliding_window = 0;
+    const auto full = CausalLm::create(config, 1);
+    testing::randomise(*full, 0.25, 3);
+    const auto without = completions(*RolloutEngine::create(*full, nullptr), mixed_requests());
+    EXPECT_NE(with.back().logprobs, without.back().logprobs);
+  }
+}
+
+TEST(RolloutEngine, RotationsThatDependOnTheLengthEndWhereTheyDo) {
+  auto config = tiny_config("llama");
+  config.rope_scaling.type = "dynamic";
+  config.max_positions = 8;
+  const auto model = CausalLm::create(config, 1);
+  PackedBatchBuilder builder;
+  builder.add(testing::some_ids(9, 1));
+  try {
+    model->hidden_states(builder.build());
+    ADD_FAILURE() << "a sequence beyond the positions was taken";
+  } catch (const DataError& e) {
+    EXPECT_EQ(std::string(e.what()).find("a sequence of 9 tokens exceeds the model's 8 positions"),
+              0u)
+        << e.what();
   }
 }
 

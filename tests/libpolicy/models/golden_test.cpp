@@ -6,6 +6,7 @@
 
 #include "libpolicy/core/files.h"
 #include "libpolicy/models/encoder_lm.h"
+#include "tests/libpolicy/gguf_writer.h"
 #include "tests/libpolicy/models/tiny_models.h"
 
 namespace meed {
@@ -89,6 +90,11 @@ TEST(Golden, ConfigSurvivesWritingAndReading) {
     EXPECT_EQ(again.rope_theta, config.rope_theta);
     EXPECT_EQ(again.rope_scaling.type, config.rope_scaling.type);
     EXPECT_EQ(again.rope_scaling.factor, config.rope_scaling.factor);
+    EXPECT_EQ(again.rope_scaling.attention_factor, config.rope_scaling.attention_factor);
+    EXPECT_EQ(again.rope_scaling.beta_fast, config.rope_scaling.beta_fast);
+    EXPECT_EQ(again.rope_scaling.truncate, config.rope_scaling.truncate);
+    EXPECT_EQ(again.rope_scaling.short_factor, config.rope_scaling.short_factor);
+    EXPECT_EQ(again.window_layers, config.window_layers);
     EXPECT_EQ(again.attention_bias, config.attention_bias);
     EXPECT_EQ(again.attention_out_bias, config.attention_out_bias);
     EXPECT_EQ(again.tie_embeddings, config.tie_embeddings);
@@ -122,6 +128,59 @@ TEST(Golden, MiniLmAgreesWithTransformers) {
   const auto embeddings_BD = embed_segments(*encoder, builder.build());
   EXPECT_LE(largest_difference(embeddings_BD.narrow(1, 0, 48), at::stack(expected)), 1e-5);
   EXPECT_LE((embeddings_BD.norm(2, 1) - 1.0).abs().max().item<double>(), 1e-5);
+}
+
+/// llama.cpp's name of a BERT parameter.
+std::string gguf_name(std::string name) {
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    if (const auto at = name.find(from); at != std::string::npos) name.replace(at, from.size(), to);
+  };
+  replace("encoder.layer.", "blk.");
+  replace("embeddings.word_embeddings", "token_embd");
+  replace("embeddings.position_embeddings", "position_embd");
+  replace("embeddings.token_type_embeddings", "token_types");
+  replace("embeddings.LayerNorm", "token_embd_norm");
+  replace("attention.self.query", "attn_q");
+  replace("attention.self.key", "attn_k");
+  replace("attention.self.value", "attn_v");
+  replace("attention.output.dense", "attn_output");
+  replace("attention.output.LayerNorm", "attn_output_norm");
+  replace("intermediate.dense", "ffn_up");
+  replace("output.dense", "ffn_down");
+  replace("output.LayerNorm", "layer_output_norm");
+  return name;
+}
+
+TEST(Golden, AnEncoderInAGgufIsTheSame) {
+  const auto path = kSource / ".deps/models/all-minilm-l6-v2";
+  if (!std::filesystem::exists(path))
+    GTEST_SKIP() << path << " is not there; scripts/setup.sh fetches it";
+  const auto encoder = EncoderLm::load(path);
+  const auto& config = encoder->config();
+  testing::GgufWriter writer;
+  writer.add("general.architecture", "bert");
+  for (const auto& [key, value] :
+       std::map<std::string, int64_t>{{"attention.head_count", config.num_heads},
+                                      {"embedding_length", config.hidden_size},
+                                      {"block_count", config.num_layers},
+                                      {"feed_forward_length", config.intermediate_size},
+                                      {"context_length", config.max_positions}})
+    writer.add("bert." + key, static_cast<uint32_t>(value));
+  writer.add("bert.attention.layer_norm_epsilon", static_cast<float>(config.norm_eps));
+  for (const auto& [name, tensor] : encoder->parameters().items()) {
+    std::vector<uint64_t> shape(tensor.sizes().rbegin(), tensor.sizes().rend());
+    const auto* values = tensor.const_data_ptr<float>();
+    writer.add_tensor(gguf_name(name), shape, std::vector<float>(values, values + tensor.numel()));
+  }
+  const auto gguf =
+      std::filesystem::temp_directory_path() / ("meed-bert-" + std::to_string(::getpid()));
+  writer.write(gguf);
+  const auto again = EncoderLm::load(gguf);
+  std::filesystem::remove(gguf);
+  PackedBatchBuilder builder;
+  builder.add(golden()["minilm"][0]["ids"].get<std::vector<int64_t>>());
+  const auto batch = builder.build();
+  EXPECT_TRUE(at::equal(encoder->hidden_states(batch), again->hidden_states(batch)));
 }
 
 }  // namespace

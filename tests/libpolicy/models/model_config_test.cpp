@@ -57,7 +57,7 @@ TEST(ModelConfig, ReadsOldAndNewSpellingOfRotaryScaling) {
             "linear");
 }
 
-TEST(ModelConfig, WindowsAreAllLayersOrNone) {
+TEST(ModelConfig, WindowsGoByLayer) {
   auto qwen = with("sliding_window", 16);
   qwen["model_type"] = "qwen2";
   EXPECT_EQ(read(qwen).sliding_window, 0);
@@ -66,10 +66,24 @@ TEST(ModelConfig, WindowsAreAllLayersOrNone) {
   qwen["max_window_layers"] = 0;
   EXPECT_EQ(read(qwen).sliding_window, 16);
   qwen["max_window_layers"] = 1;
-  EXPECT_NE(problem_of(qwen).find("max_window_layers: a sliding window in some layers only"),
-            std::string::npos);
+  EXPECT_EQ(read(qwen).window_of(0), 0);
+  EXPECT_EQ(read(qwen).window_of(1), 16);
+  qwen["layer_types"] = {"sliding_attention", "full_attention"};  // goes before max_window_layers
+  for (const auto& config : {read(qwen), read(json::parse(read(qwen).to_json()))}) {
+    EXPECT_EQ(config.window_of(0), 16);
+    EXPECT_EQ(config.window_of(1), 0);
+  }
   qwen["layer_types"] = {"sliding_attention", "sliding_attention"};
-  EXPECT_EQ(read(qwen).sliding_window, 16);
+  EXPECT_EQ(read(qwen).window_of(1), 16);
+  qwen["layer_types"] = {"full_attention", "full_attention"};
+  EXPECT_EQ(read(qwen).sliding_window, 0);
+  qwen["layer_types"] = {"sliding_attention"};
+  EXPECT_EQ(problem_of(qwen),
+            "config.json: layer_types: expected one entry for each of the 2 layers");
+  qwen["layer_types"] = {"sliding_attention", "linear_attention"};
+  EXPECT_EQ(problem_of(qwen),
+            "config.json: layer_types: \"linear_attention\" is not supported "
+            "(supported: full_attention, sliding_attention)");
   auto mistral = with("sliding_window", 16);
   mistral["model_type"] = "mistral";
   EXPECT_EQ(read(mistral).sliding_window, 16);
@@ -81,9 +95,9 @@ TEST(ModelConfig, NamesTheKeyOfWhatIsNotSupported) {
   EXPECT_EQ(problem_of(with("model_type", "mamba")),
             "config.json: model_type: \"mamba\" is not supported (supported: llama, mistral, "
             "qwen2, qwen3, gpt2)");
-  EXPECT_EQ(problem_of(with("rope_scaling", {{"rope_type", "yarn"}, {"factor", 4.0}})),
-            "config.json: rope_scaling: rope_type: \"yarn\" is not supported (supported: default, "
-            "linear, llama3)");
+  EXPECT_EQ(problem_of(with("rope_scaling", {{"rope_type", "su"}, {"factor", 4.0}})),
+            "config.json: rope_scaling: rope_type: \"su\" is not supported (supported: default, "
+            "linear, dynamic, yarn, longrope, llama3)");
   EXPECT_NE(problem_of(with("quantization_config", {{"bits", 4}})).find("quantization_config: "),
             std::string::npos);
   EXPECT_NE(problem_of(with("num_local_experts", 8)).find("num_local_experts: "),
@@ -92,6 +106,35 @@ TEST(ModelConfig, NamesTheKeyOfWhatIsNotSupported) {
             std::string::npos);
   EXPECT_EQ(problem_of(with("num_key_value_heads", 3)),
             "config.json: num_key_value_heads: 3 does not divide num_attention_heads 4");
+}
+
+TEST(ModelConfig, RotaryScalingThatCannotBeIsNamed) {
+  const auto problem = [](const json& scaling) {
+    return problem_of(with("rope_scaling", scaling));
+  };
+  EXPECT_EQ(problem({{"rope_type", "yarn"}}),
+            "config.json: rope_scaling: factor: expected a number of at least 1");
+  EXPECT_EQ(
+      problem({{"rope_type", "yarn"}, {"factor", 4.0}, {"beta_fast", 1.0}, {"beta_slow", 2.0}}),
+      "config.json: rope_scaling: beta_fast: must be at least beta_slow, both positive");
+  EXPECT_EQ(problem({{"rope_type", "yarn"}, {"factor", 4.0}, {"attention_factor", -1.0}}),
+            "config.json: rope_scaling: attention_factor: must be positive");
+  EXPECT_EQ(
+      problem({{"rope_type", "longrope"}, {"short_factor", {1.0, 2.0}}}),
+      "config.json: rope_scaling: short_factor: expected 4 positive numbers, half of head_dim");
+  EXPECT_EQ(problem({{"rope_type", "longrope"}}),
+            "config.json: rope_scaling: short_factor: is missing");
+}
+
+TEST(ModelConfig, YarnScalesAttentionByTheLogarithmOfTheFactor) {
+  const auto scale = [](const json& more) {
+    json scaling = {{"rope_type", "yarn"}, {"factor", 4.0}};
+    scaling.update(more);
+    return read(with("rope_scaling", scaling)).rope_scaling.attention_factor;
+  };
+  EXPECT_NEAR(scale(json::object()), 1.138629, 1e-6);  // 0.1 ln 4 + 1
+  EXPECT_NEAR(scale({{"mscale", 0.5}, {"mscale_all_dim", 1.0}}), 1.069315 / 1.138629, 1e-6);
+  EXPECT_EQ(scale({{"attention_factor", 0.75}}), 0.75);
 }
 
 TEST(ModelConfig, RefusesValuesOfTheWrongKind) {

@@ -58,7 +58,8 @@ TEST(LanguageIdentifier, LearnsFromSamplesAndChoosesAmongSome) {
   EXPECT_EQ(ciphers.identify("lumo lomu").language, "aa");
   EXPECT_EQ(ciphers.identify("katri").language, "bb");
   EXPECT_THROW(LanguageIdentifier({}, {"tlh"}), ConfigError);
-  EXPECT_THROW(LanguageIdentifier({{"x", "1 2 3"}}), ConfigError);
+  const std::map<std::string, std::string> digits = {{"x", "1 2 3"}};
+  EXPECT_THROW(LanguageIdentifier{digits}, ConfigError);
 }
 
 }  // namespace

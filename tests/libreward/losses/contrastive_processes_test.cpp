@@ -12,7 +12,6 @@ namespace {
 
 /// Value and gradients of a contrastive loss on rows that are dealt out over the ranks, as text.
 std::string of_rank(Communicator& comm, bool swav) {
-  at::set_num_threads(1);
   constexpr int64_t kRows = 6, kWidth = 3;
   // Values of a formula: every process makes the same ones.
   const auto all =

@@ -34,7 +34,8 @@ TEST(RewardHeads, AllGiveARewardAndAPreferenceThatSwaps) {
   for (const std::string type :
        {"{type: linear}", "{type: mlp, layers: 3, activation: tanh}", "{type: attributes}",
         "{type: mixture, heads: 4}", "{type: preference_embedding, size: 6, prompt_scaled: true}",
-        "{type: preference_embedding, normalize: true}"}) {
+        "{type: preference_embedding, normalize: true}",
+        "{type: aspects, aspects: {a: \"x, y\", b: z}, gate_hidden: 8}"}) {
     const auto head = make(type, 6);
     const auto a = head->forward({features, context}), b = head->forward({others, context});
     EXPECT_EQ(a.rewards_B.sizes(), at::IntArrayRef({5})) << type;
@@ -48,12 +49,28 @@ TEST(RewardHeads, AllGiveARewardAndAPreferenceThatSwaps) {
 }
 
 TEST(RewardHeads, AVerboseTwinLosesByItsWeight) {
-  const auto head = make("{type: attributes, attributes: [helpfulness, verbosity], weights: [1, -0.4]}", 2);
+  const auto head =
+      make("{type: attributes, attributes: [helpfulness, verbosity], weights: [1, -0.4]}", 2);
   at::NoGradGuard no_grad;
   head->parameters().at("score.weight").copy_(at::eye(2));
   const auto rows = at::tensor({3.0, 1.0, 3.0, 4.0}, at::kDouble).view({2, 2});
   const auto rewards = head->forward({rows, rows}).rewards_B;
   EXPECT_NEAR((rewards[0] - rewards[1]).item<double>(), 1.2, 1e-6);
+}
+
+TEST(RewardHeads, AspectsWithEvenGatesAreMeansOfMeans) {
+  const auto head =
+      make("{type: aspects, aspects: {a: \"x, y\", b: z}, gate_hidden: 4, gate_layers: 1}", 3);
+  EXPECT_EQ(head->output_names(), (std::vector<std::string>{"a/x", "a/y", "b/z"}));
+  EXPECT_EQ(head->gate_names(), (std::vector<std::string>{"a", "b"}));
+  at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : head->parameters().items()) tensor.zero_();
+  head->parameters().at("criteria.weight").copy_(at::eye(3));
+  const auto row = at::tensor({1.0, 3.0, 6.0}, at::kDouble).view({1, 3});
+  const auto output = head->forward({row, row});
+  EXPECT_NEAR(output.rewards_B.item<double>(), 4.0, 1e-6);  // ((1 + 3) / 2 + 6) / 2
+  EXPECT_NEAR(output.aspects_BJ[0][0].item<double>(), 2.0, 1e-6);
+  EXPECT_NEAR(output.log_gates_BK.exp().sum().item<double>(), 1.0, 1e-6);
 }
 
 }  // namespace

@@ -1,0 +1,23 @@
+#include "libreward/curation/wrapped_dataset.h"
+
+#include "libpolicy/core/error.h"
+
+namespace meed {
+
+void require_pair(const Example& example, const std::string& dataset) {
+  if (example.chosen.empty() || example.rejected.empty())
+    throw DataError("row " + std::to_string(example.row + 1) + ": " + dataset +
+                    " needs \"chosen\" and \"rejected\", neither of them empty");
+}
+
+Content side_of(const Content& prompt, const std::string& text) {
+  Content content;
+  content.conversational = prompt.conversational;
+  if (prompt.conversational)
+    content.messages = {{"assistant", text, ""}};
+  else
+    content.text = text;
+  return content;
+}
+
+}  // namespace meed
