@@ -74,12 +74,6 @@ std::vector<int64_t> step_ends(const Completion& completion, const Tokenizer& to
   const auto length = static_cast<int64_t>(completion.token_ids.size());
   std::vector<int64_t> ends;
   if (length == 0) return ends;
-  int64_t after = 0;  // the first token after a turn
-  for (const auto& turn : completion.turns) {
-    after += turn.num_tokens;
-    if (turn.sampled && turn.num_tokens > 0) ends.push_back(after - 1);
-  }
-  if (!ends.empty()) return ends;
   if (!separator.empty()) {
     std::string text;
     size_t from = 0;

@@ -39,9 +39,8 @@ ScoredRollouts make_scored(std::vector<RolloutGroup> groups, PipelineScores scor
                            const Tokenizer& tokenizer, const std::string& step_separator, int rank,
                            int size, int64_t num_groups, int64_t* num_step_mismatches);
 
-/// Index of the last token of each reasoning step: what the completion says itself, else the end of
-/// each turn that the policy wrote, else the tokens at which a `separator` ends and the last token;
-/// without a separator the last token alone.
+/// Index of the last token of each reasoning step: what the completion says itself, else the tokens
+/// at which a `separator` ends and the last token; without a separator the last token alone.
 std::vector<int64_t> step_ends(const Completion& completion, const Tokenizer& tokenizer,
                                const std::string& separator);
 

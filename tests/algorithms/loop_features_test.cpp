@@ -1,7 +1,10 @@
+#include <numeric>
+
 #include "algorithms/dynamic_sampling.h"
 #include "algorithms/group_selection.h"
 #include "algorithms/scored_rollouts.h"
 #include "libpolicy/generation/rollout_store.h"
+#include "libreward/reward_pipeline.h"
 #include "tests/algorithms/program.h"
 
 // What the rollout/update loop offers every optimiser, and the optimisers that choose within
@@ -97,15 +100,12 @@ TEST_F(LoopFeatures, OptimisersWithinGroupsTrainResumeAndAgreeOnTwoProcesses) {
       {"gdpo",
        "type: grpo, multi_objective_aggregation: normalize_then_sum, std: population, "
        "use_adaptive_entropy: true, entropy_coef: 0.01, entropy_target: 20"},
-      {"remax", "type: grpo, advantage_estimator: remax"},
-      {"moving",
-       "type: grpo, beta: 0.1, sync_ref_model: true, ref_model_sync_steps: 1, "
-       "num_iterations: 2"}};
-  for (const auto& [name, algorithm] : algorithms) {
-    const auto path = write(name, algorithm);
-    expect_equal_in_two_processes(path, name, half);
-    expect_same_after_resuming(path, name);
-  }
+      {"remax", "type: grpo, advantage_estimator: remax"}};
+  for (const auto& [name, algorithm] : algorithms)
+    expect_equal_in_two_processes(write(name, algorithm), name, half);
+  // Those that keep something from step to step.
+  for (const std::string name : {"online_dpo", "gdpo", "clip_cov"})
+    expect_same_after_resuming(write(name, algorithms.at(name)), name);
 }
 
 TEST_F(LoopFeatures, DynamicSamplingFillsTheBatchTheSameOnTwoProcessesAndAfterResuming) {
@@ -226,6 +226,40 @@ TEST_F(LoopFeatures, DpoPrecomputesWeighsAndMovesItsReference) {
   ASSERT_EQ(
       run("train " + dpo("dpo_bad", ", sync_ref_model: true, precompute_ref_log_probs: true")), 2);
   EXPECT_NE(errors().find("precompute_ref_log_probs"), std::string::npos);
+}
+
+TEST_F(LoopFeatures, StepRewardsStandOnTheLastTokenOfEachStep) {
+  const auto tokenizer = Tokenizer::load(kTokenizer);
+  std::vector<RolloutGroup> groups(1);
+  auto& completion = groups[0].completions.emplace_back();
+  completion.token_ids = tokenizer->encode("a\n\nb\n\nc");
+  const auto ends = step_ends(completion, *tokenizer, "\n\n");
+  ASSERT_EQ(ends.size(), 3u);
+  PipelineScores scores{.rewards_PG = at::ones({1, 1}, at::kDouble),
+                        .steps_PGS = {{{0.5, std::nan(""), 0.25, 0.125}}}};
+  int64_t mismatches = 0;
+  const auto scored = make_scored(groups, scores, *tokenizer, "\n\n", 0, 1, 1, &mismatches);
+  const auto& tokens = scored.tokens_PGT[0][0];
+  ASSERT_EQ(tokens.size(), completion.token_ids.size());
+  EXPECT_EQ(tokens[static_cast<size_t>(ends[0])], 0.5);
+  EXPECT_EQ(tokens[static_cast<size_t>(ends[1])], 0.0);
+  EXPECT_EQ(tokens[static_cast<size_t>(ends[2])], 0.375);  // the fourth has no step of its own
+  EXPECT_EQ(mismatches, 1);
+  EXPECT_EQ(std::accumulate(tokens.begin(), tokens.end(), 0.0), 0.875);
+}
+
+/// Process rewards through their transforms into PPO's and REINFORCE++'s token rewards.
+TEST_F(LoopFeatures, StepRewardsReachTokenLevelOptimisers) {
+  const std::string rewards =
+      "[{type: chain_steps, transforms: [{type: step_clip, eta: 0.92}, {type: step_delta}]}, "
+      "{type: format, pattern: \"[kvw]\", match: search}]";
+  const std::map<std::string, std::string> algorithms = {
+      {"steps_ppo", "type: ppo, num_ppo_epochs: 1"}, {"steps_rpp", "type: reinforce_plus_plus"}};
+  for (const auto& [name, algorithm] : algorithms) {
+    const auto path = write(name, algorithm, ", step_separator: \";\"", rewards,
+                            "{type: chain_sums, num_rows: 64}");
+    expect_equal_in_two_processes(path, name, "optim.per_device_train_batch_size=8");
+  }
 }
 
 TEST_F(LoopFeatures, StepsEndAtTheirSeparator) {
