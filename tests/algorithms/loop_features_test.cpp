@@ -188,7 +188,7 @@ TEST_F(LoopFeatures, CooperTrainsPolicyAndVerifierTogether) {
   EXPECT_GE(last(output, "verifier/heldout_accuracy"), 0.0);
   ASSERT_EQ(run("train " + cooper +
                 " algorithm.rule=none run.output_dir=" + (folder_ / "cooper-bad").string()),
-            1);
+            2);
   EXPECT_NE(errors().find("algorithm.rule: \"none\" names no reward"), std::string::npos);
 }
 
