@@ -1,13 +1,9 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <numeric>
 
 #include "algorithms/evaluation.h"
-#include "algorithms/policy.h"
-#include "algorithms/rollout_sampler.h"
 #include "libpolicy/core/error.h"
-#include "libpolicy/core/run_context.h"
 #include "libreward/decoding.h"
 #include "libreward/reward_pipeline.h"
 
@@ -36,29 +32,9 @@ class DecodingEvaluation final : public Evaluation {
 
   std::vector<EvaluationResult> run(const EvaluationRecipe& recipe, RunContext& context) override {
     std::vector<EvaluationResult> results;
-    const auto data = datasets().create(*recipe.data, context);
-    std::vector<int64_t> rows(static_cast<size_t>(data->size()));
-    std::iota(rows.begin(), rows.end(), 0);
-    for (const auto& path : recipe.models) {
-      const auto tokenizer = Tokenizer::load(path);
-      context.tokenizer = tokenizer.get();
-      const auto model = CausalLm::load(path, {.dtype = parse_dtype(recipe.dtype)});
-      const auto engine = RolloutEngine::create(*model, tokenizer.get(),
-                                                {.max_batch_size = recipe.rollout.max_batch_size});
-      const auto environment =
-          recipe.rollout.environment ? environments().create(*recipe.rollout.environment, context)
-                                     : nullptr;
-      const auto groups = generate_groups(*engine, *tokenizer, *data, rows,
-                                          {.rollout = recipe.rollout,
-                                           .num_generations = recipe.rollout.num_generations_eval,
-                                           .temperature = recipe.rollout.temperature_eval,
-                                           .seed = static_cast<uint64_t>(recipe.seed),
-                                           .max_positions = model->config().max_positions,
-                                           .environment = environment.get()});
-      RewardPipeline rewards(recipe.rewards, context);
-      measure(path, groups, rewards.score(groups), results);
-      context.tokenizer = nullptr;
-    }
+    for_each_model(recipe, context,
+                   [&](const std::string& path, const std::vector<RolloutGroup>& groups,
+                       const PipelineScores& scores) { measure(path, groups, scores, results); });
     return results;
   }
 

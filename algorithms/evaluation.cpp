@@ -87,6 +87,36 @@ std::vector<int64_t> all_rows(const Dataset& data) {
   return rows;
 }
 
+}  // namespace
+
+void for_each_model(const EvaluationRecipe& recipe, RunContext& context,
+                    const std::function<void(const std::string&, const std::vector<RolloutGroup>&,
+                                             const PipelineScores&)>& measure) {
+  const auto data = datasets().create(*recipe.data, context);
+  for (const auto& path : recipe.models) {
+    const auto tokenizer = Tokenizer::load(path);
+    context.tokenizer = tokenizer.get();
+    const auto model = CausalLm::load(path, {.dtype = parse_dtype(recipe.dtype)});
+    const auto engine = RolloutEngine::create(*model, tokenizer.get(),
+                                              {.max_batch_size = recipe.rollout.max_batch_size});
+    const auto environment = recipe.rollout.environment
+                                 ? environments().create(*recipe.rollout.environment, context)
+                                 : nullptr;
+    const auto groups = generate_groups(*engine, *tokenizer, *data, all_rows(*data),
+                                        {.rollout = recipe.rollout,
+                                         .num_generations = recipe.rollout.num_generations_eval,
+                                         .temperature = recipe.rollout.temperature_eval,
+                                         .seed = static_cast<uint64_t>(recipe.seed),
+                                         .max_positions = model->config().max_positions,
+                                         .environment = environment.get()});
+    RewardPipeline rewards(recipe.rewards, context);
+    measure(path, groups, rewards.score(groups));
+    context.tokenizer = nullptr;
+  }
+}
+
+namespace {
+
 /// Completions of every prompt, scored by the recipe's rewards.
 class GenerationEvaluation final : public Evaluation {
  public:
@@ -99,30 +129,13 @@ class GenerationEvaluation final : public Evaluation {
     if (recipe.rewards.empty())
       throw ConfigError("rewards: the generation evaluation needs at least one reward function");
     std::vector<EvaluationResult> results;
-    const auto data = datasets().create(*recipe.data, context);
-    for (const auto& path : recipe.models) {
-      const auto tokenizer = Tokenizer::load(path);
-      context.tokenizer = tokenizer.get();
-      const auto model = CausalLm::load(path, {.dtype = parse_dtype(recipe.dtype)});
-      const auto engine = RolloutEngine::create(*model, tokenizer.get(),
-                                                {.max_batch_size = recipe.rollout.max_batch_size});
-      const auto environment =
-          recipe.rollout.environment ? environments().create(*recipe.rollout.environment, context)
-                                     : nullptr;
-      const auto groups = generate_groups(*engine, *tokenizer, *data, all_rows(*data),
-                                          {.rollout = recipe.rollout,
-                                           .num_generations = recipe.rollout.num_generations_eval,
-                                           .temperature = recipe.rollout.temperature_eval,
-                                           .seed = static_cast<uint64_t>(recipe.seed),
-                                           .max_positions = model->config().max_positions,
-                                           .environment = environment.get()});
-      RewardPipeline rewards(recipe.rewards, context);
-      const auto scored = rewards.score(groups);
-      add(results, path, "reward", scored.rewards_PG);
-      for (const auto& [name, values_PG] : scored.components)
-        add(results, path, "rewards/" + name, values_PG);
-      context.tokenizer = nullptr;
-    }
+    for_each_model(recipe, context,
+                   [&](const std::string& path, const std::vector<RolloutGroup>&,
+                       const PipelineScores& scored) {
+                     add(results, path, "reward", scored.rewards_PG);
+                     for (const auto& [name, values_PG] : scored.components)
+                       add(results, path, "rewards/" + name, values_PG);
+                   });
     return results;
   }
 

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "algorithms/recipe.h"
 #include "libpolicy/core/registry.h"
+#include "libreward/reward_pipeline.h"
 
 namespace meed {
 
@@ -40,6 +42,12 @@ struct EvaluationRecipe {
   static EvaluationRecipe load(const std::filesystem::path& path,
                                const std::vector<std::string>& overrides);
 };
+
+/// Completions of every prompt by each of the recipe's models, and their scores.
+void for_each_model(
+    const EvaluationRecipe& recipe, RunContext& context,
+    const std::function<void(const std::string& path, const std::vector<RolloutGroup>& groups,
+                             const PipelineScores& scores)>& measure);
 
 /// Mean of values with mean +- 1.96 standard errors.
 EvaluationResult summarise_mean(const std::string& model, const std::string& metric,

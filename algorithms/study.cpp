@@ -13,6 +13,7 @@
 #include "libpolicy/core/files.h"
 #include "libpolicy/core/log.h"
 #include "libpolicy/core/strings.h"
+#include "libpolicy/text/text_pattern.h"
 
 namespace meed {
 namespace {
@@ -44,12 +45,6 @@ std::optional<Figure> parse_figure(const std::string& text) {
   if (at != std::string::npos) figure.take = text.substr(at + 1);
   if (std::find(kTakes.begin(), kTakes.end(), figure.take) == kTakes.end()) return std::nullopt;
   return figure;
-}
-
-std::string replace_all(std::string text, const std::string& what, const std::string& by) {
-  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size())
-    text.replace(at, what.size(), by);
-  return text;
 }
 
 fs::path folder_of(const std::string& output_dir, const std::string& arm, int64_t seed) {
@@ -282,10 +277,11 @@ ConfigNode arm_node(const ConfigNode& recipe, const StudySection& study, size_t 
           .with_settings(arm.settings)
           .with_overrides({"run.output_dir=" + folder_of(output_dir, arm.name, seed).string()});
   return base.with_scalars([&](const std::string& text) {
-    auto filled = replace_all(text, "{seed}", std::to_string(seed));
+    auto filled = text;
+    TextPattern("{seed}").replace_all(filled, std::to_string(seed));
     for (size_t i = 0; i < index; ++i)
-      filled = replace_all(filled, "{arm:" + study.arms[i].name + "}",
-                           folder_of(output_dir, study.arms[i].name, seed).string());
+      TextPattern("{arm:" + study.arms[i].name + "}")
+          .replace_all(filled, folder_of(output_dir, study.arms[i].name, seed).string());
     if (filled.find("{arm:") != std::string::npos)
       arm.settings.fail("\"" + text + "\" names no arm that stands before " + arm.name);
     return filled;

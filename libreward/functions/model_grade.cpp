@@ -62,9 +62,10 @@ class ModelGrade final : public RewardFunction {
                           .unreadable = block ? "empty" : "no_" + config_.block_tag};
           continue;
         }
-        LanguageScorer::Query query{.prompt = content("user", filled(groups[p].example, *block))};
+        LanguageScorer::Query query{
+            .prompt = spoken(config_.chat, "user", filled(groups[p].example, *block))};
         for (const auto& word : config_.words)
-          query.continuations.push_back(content("assistant", word));
+          query.continuations.push_back(spoken(config_.chat, "assistant", word));
         asked.push_back(std::move(query));
         places.push_back(&scores[p][g]);
       }
@@ -107,16 +108,6 @@ class ModelGrade final : public RewardFunction {
       }
     }
     return text;
-  }
-
-  Content content(const char* role, const std::string& text) const {
-    Content content;
-    content.conversational = config_.chat;
-    if (config_.chat)
-      content.messages = {{role, text, ""}};
-    else
-      content.text = text;
-    return content;
   }
 
   Config config_;

@@ -47,9 +47,9 @@ class GenerativeJudge final : public PairwiseJudge {
       v.require(pattern.find("{first}") != std::string::npos &&
                     pattern.find("{second}") != std::string::npos,
                 "template", "must hold {first} and {second}");
-      v.require(first_verdict != second_verdict && !first_verdict.empty() &&
-                    !second_verdict.empty(),
-                "second_verdict", "must differ from first_verdict, and neither may be empty");
+      v.require(
+          first_verdict != second_verdict && !first_verdict.empty() && !second_verdict.empty(),
+          "second_verdict", "must differ from first_verdict, and neither may be empty");
     }
   };
   explicit GenerativeJudge(const Config& config) : config_(config), scorer_(config.model) {}
@@ -57,9 +57,9 @@ class GenerativeJudge final : public PairwiseJudge {
   std::vector<double> judge(std::span<const JudgeQuery> queries) override {
     std::vector<LanguageScorer::Query> asked;
     for (const auto& query : queries)
-      asked.push_back({content("user", filled(config_.pattern, query)),
-                       {content("assistant", config_.first_verdict),
-                        content("assistant", config_.second_verdict)}});
+      asked.push_back({spoken(config_.chat, "user", filled(config_.pattern, query)),
+                       {spoken(config_.chat, "assistant", config_.first_verdict),
+                        spoken(config_.chat, "assistant", config_.second_verdict)}});
     std::vector<double> verdicts;
     for (const auto& likelihoods : scorer_.score(asked)) {
       const double difference = likelihoods[0].sum - likelihoods[1].sum;
@@ -69,15 +69,6 @@ class GenerativeJudge final : public PairwiseJudge {
   }
 
  private:
-  Content content(const char* role, const std::string& text) const {
-    Content content;
-    content.conversational = config_.chat;
-    if (config_.chat)
-      content.messages = {{role, text, ""}};
-    else
-      content.text = text;
-    return content;
-  }
   Config config_;
   LanguageScorer scorer_;
 };

@@ -31,6 +31,16 @@ struct Batch {
 
 }  // namespace
 
+Content spoken(bool as_chat, const char* role, const std::string& text) {
+  Content content;
+  content.conversational = as_chat;
+  if (as_chat)
+    content.messages = {{role, text, ""}};
+  else
+    content.text = text;
+  return content;
+}
+
 void LanguageScorer::Config::fields(FieldVisitor& v) {
   v.field("path", path, "Folder or GGUF file of the language model.");
   v.required("path");

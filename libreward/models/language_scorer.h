@@ -13,6 +13,9 @@
 
 namespace meed {
 
+/// A text as the only turn of a conversation, or as it is.
+Content spoken(bool as_chat, const char* role, const std::string& text);
+
 /// A language model that says how likely continuations are: what verdicts, follow-ups and
 /// confidences are made of.
 class LanguageScorer {
