@@ -306,10 +306,8 @@ Study Study::from_node(const ConfigNode& recipe) {
   Study study;
   std::vector<std::string> problems;
   study.study_ = read_section(recipe.at("study"), problems);
-  throw_problems(problems);
   study.section_ = read_config<RunSection>(
       recipe.has("run") ? recipe.at("run") : recipe.absent("run"), problems, /*has_type=*/false);
-  throw_problems(problems);
   const auto& section = study.section_;
   for (int64_t i = 0; i < study.study_.num_seeds; ++i) {
     for (size_t arm = 0; arm < study.study_.arms.size(); ++arm) {

@@ -40,6 +40,12 @@ TEST(Study, EveryMistakeIsNamedOnce) {
               "    two: {run.max_stps: 3}\n");
   EXPECT_NE(arms.find("learning_rte"), std::string::npos) << arms;
   EXPECT_NE(arms.find("max_stps"), std::string::npos) << arms;
+  const auto everywhere = message(
+      "run: {output_dir: /nowhere, max_step: 1}\nmodel: {path: m}\ndata: {type: arithmetic}\n"
+      "algorithm: {type: sfd}\nstudy: {num_seed: 2, arms: {one: {optim.learning_rte: 1}}}\n");
+  for (const auto* wrong : {"max_step", "sfd", "num_seed", "learning_rte"})
+    EXPECT_NE(everywhere.find(wrong), std::string::npos) << everywhere;
+  EXPECT_EQ(everywhere.find("max_step"), everywhere.rfind("max_step:")) << everywhere;
   const auto checks =
       message(kBase +
               "algorithm: {type: sft}\nstudy:\n  arms: {one: {}}\n  checks:\n"
