@@ -50,10 +50,11 @@ for recipe in recipes:
     seeds = ", ".join(map(str, results["seeds"]))
     for i, check in enumerate(results["checks"]):
         total += 1
+        claim = check["claim"].replace("|", "\\|")
         reached += check["reached"]
         figure = "no value" if check["mean"] is None else f"{check['mean']:.4g} ({check['deviation']:.2g})"
         first = f"[{name}](../../{recipe})<br>seeds {seeds}; {seconds} s" if i == 0 else ""
-        rows.append(f"| {first} | {check['claim']} | {figure} | {check['required']} | {'yes' if check['reached'] else '**no**'} |")
+        rows.append(f"| {first} | {claim} | {figure} | {check['required']} | {'yes' if check['reached'] else '**no**'} |")
 print(f"{reached} of {total} checks are reached.\n")
 print("| recipe | claim | figure | required | reached |\n|---|---|---|---|---|")
 print("\n".join(rows))
