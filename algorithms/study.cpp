@@ -275,6 +275,7 @@ ConfigNode arm_node(const ConfigNode& recipe, const StudySection& study, size_t 
       recipe.with_keys({"study"}, /*keep=*/false)
           .with_overrides({"run.seed=" + std::to_string(seed)})
           .with_settings(arm.settings)
+          .with_default("run.run_name", arm.name + ", seed " + std::to_string(seed))
           .with_overrides({"run.output_dir=" + folder_of(output_dir, arm.name, seed).string()});
   return base.with_scalars([&](const std::string& text) {
     auto filled = text;
