@@ -1,12 +1,9 @@
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "algorithms/pair_batch.h"
 #include "algorithms/reference_logprobs.h"
 #include "algorithms/reference_sync.h"
 #include "libpolicy/core/error.h"
-#include "libpolicy/losses/dpo.h"
 
 namespace meed {
 namespace {
@@ -56,25 +53,13 @@ class Dpo final : public PairAlgorithm {
       v.require(!reference.sync_ref_model || !precompute_ref_log_probs, "sync_ref_model",
                 "cannot go with precompute_ref_log_probs, which takes the reference as fixed");
       for (const auto& type : loss.loss_type) {
-        const auto& known = dpo_loss_types();
-        v.require(std::find(known.begin(), known.end(), type) != known.end(), "loss_type",
-                  "names \"" + type + "\", which is not one of the losses");
         v.require(!use_weighting || !type.starts_with("aot"), "use_weighting",
                   "cannot weigh the pairs of " + type + ", which sorts them");
-        v.require(type != "exo_pair" || loss.label_smoothing > 0, "label_smoothing",
-                  "must be above 0 for exo_pair");
       }
-      v.require(!loss.loss_type.empty(), "loss_type", "must name a loss");
-      v.require(loss.loss_weights.empty() || loss.loss_weights.size() == loss.loss_type.size(),
-                "loss_weights", "must be as many as loss_type");
-      v.require(loss.beta > 0, "beta", "must be positive");
-      v.require(loss.label_smoothing >= 0 && loss.label_smoothing < 0.5, "label_smoothing",
-                "must be in [0, 0.5)");
+      require_dpo_options(v, loss, dynamic_beta_w, dynamic_beta_k);
       v.require(loss.discopop_tau > 0, "discopop_tau", "must be positive");
       v.require(!ld_alpha || (*ld_alpha >= 0 && *ld_alpha <= 1), "ld_alpha",
                 "must be in [0, 1], or null");
-      v.require(dynamic_beta_w >= 0 && dynamic_beta_k > 0, "dynamic_beta_w",
-                "must not be negative, and dynamic_beta_k must be positive");
       v.require(max_length > 1, "max_length", "must be at least 2");
     }
   };

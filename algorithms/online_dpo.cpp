@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "algorithms/group_selection.h"
+#include "algorithms/pair_batch.h"
 #include "algorithms/rollout_update_loop.h"
 #include "libpolicy/losses/dpo.h"
 
@@ -35,23 +36,11 @@ class OnlineDpo final : public OnlineAlgorithm {
       v.field("mask_truncated_completions", mask_truncated_completions,
               "Leave completions that hit the length limit out of the loss.");
       reference.fields(v);
-      const auto& known = dpo_loss_types();
       for (const auto& type : loss.loss_type) {
-        v.require(std::find(known.begin(), known.end(), type) != known.end(), "loss_type",
-                  "names \"" + type + "\", which is not one of the losses");
         v.require(!type.starts_with("aot"), "loss_type",
                   "cannot be " + type + ": it sorts the pairs of a whole batch");
-        v.require(type != "exo_pair" || loss.label_smoothing > 0, "label_smoothing",
-                  "must be above 0 for exo_pair");
       }
-      v.require(!loss.loss_type.empty(), "loss_type", "must name a loss");
-      v.require(loss.loss_weights.empty() || loss.loss_weights.size() == loss.loss_type.size(),
-                "loss_weights", "must be as many as loss_type");
-      v.require(loss.beta > 0, "beta", "must be positive");
-      v.require(loss.label_smoothing >= 0 && loss.label_smoothing < 0.5, "label_smoothing",
-                "must be in [0, 0.5)");
-      v.require(dynamic_beta_w >= 0 && dynamic_beta_k > 0, "dynamic_beta_w",
-                "must not be negative, and dynamic_beta_k must be positive");
+      require_dpo_options(v, loss, dynamic_beta_w, dynamic_beta_k);
       v.require(num_iterations > 0, "num_iterations", "must be positive");
     }
   };

@@ -3,9 +3,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
-#include "libpolicy/losses/dpo.h"
 #include "libpolicy/models/token_logprobs.h"
 
 namespace meed {
@@ -81,6 +82,25 @@ EncodedRow PairAlgorithm::encode(const Example& example) {
     throw DataError("row " + std::to_string(example.row + 1) + ": " + name_ +
                     " needs a prompt that chosen and rejected share");
   return row;
+}
+
+void require_dpo_options(FieldVisitor& v, const DpoOptions& loss, double dynamic_beta_w,
+                         double dynamic_beta_k) {
+  const auto& known = dpo_loss_types();
+  for (const auto& type : loss.loss_type) {
+    v.require(std::find(known.begin(), known.end(), type) != known.end(), "loss_type",
+              "names \"" + type + "\", which is not one of the losses");
+    v.require(type != "exo_pair" || loss.label_smoothing > 0, "label_smoothing",
+              "must be above 0 for exo_pair");
+  }
+  v.require(!loss.loss_type.empty(), "loss_type", "must name a loss");
+  v.require(loss.loss_weights.empty() || loss.loss_weights.size() == loss.loss_type.size(),
+            "loss_weights", "must be as many as loss_type");
+  v.require(loss.beta > 0, "beta", "must be positive");
+  v.require(loss.label_smoothing >= 0 && loss.label_smoothing < 0.5, "label_smoothing",
+            "must be in [0, 0.5)");
+  v.require(dynamic_beta_w >= 0 && dynamic_beta_k > 0, "dynamic_beta_w",
+            "must not be negative, and dynamic_beta_k must be positive");
 }
 
 }  // namespace meed

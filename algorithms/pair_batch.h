@@ -8,6 +8,7 @@
 
 #include "algorithms/offline_trainer.h"
 #include "algorithms/policy.h"
+#include "libpolicy/losses/dpo.h"
 #include "libpolicy/losses/loss_output.h"
 #include "libpolicy/models/packed_batch.h"
 
@@ -73,5 +74,9 @@ class PairAlgorithm : public OfflineAlgorithm {
   const Tokenizer* tokenizer_ = nullptr;
   std::unique_ptr<Policy> policy_;
 };
+
+/// Ranges that DPO's losses need of their options, whoever makes the pairs.
+void require_dpo_options(FieldVisitor& v, const DpoOptions& loss, double dynamic_beta_w,
+                         double dynamic_beta_k);
 
 }  // namespace meed
