@@ -6,4 +6,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 "$root/scripts/setup.sh"
 build
 say "testing"
-cd "$root/build/release" && ctest --output-on-failure --no-tests=error "$@"
+cd "$root/build/release" && ctest --output-on-failure --no-tests=error --parallel "$(nproc)" "$@"
