@@ -79,6 +79,9 @@ TEST_F(RewardCommand, CountsAnswersThatAreNoNumbers) {
   EXPECT_EQ(results[0]["unreadable"]["math_answer/no_answer"], Json({2, 3, 4, 5, 6}));
   results = scored("[{type: math_answer, require_format: \"<a>(.*)</a>\"}]", {row});
   EXPECT_EQ(results[0]["unreadable"]["math_answer/not_in_form"].size(), 8u);
+  // Without a tokenizer nobody knows how long a text is.
+  results = scored("[{type: length}]", {row});
+  EXPECT_EQ(results[0]["unreadable"]["length/no_tokens"].size(), 7u);
   // The same text is the same answer, whatever its size; tags that interlock are no form.
   auto same = row;
   same["answer"] = "1e400";
