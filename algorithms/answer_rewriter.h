@@ -31,7 +31,7 @@ class AnswerRewriter {
     std::vector<std::string> stop;
     int64_t num_samples = 2;
     int64_t max_completion_length = 256;
-    double temperature = 1.0;
+    double temperature = 0.7;
     void fields(FieldVisitor& v);
   };
   struct Query {
