@@ -39,11 +39,12 @@ at::Tensor mark_groups(const ScoredRollouts& rollouts, const Mark& mark) {
 
 }  // namespace
 
-at::Tensor best_and_worst(const ScoredRollouts& rollouts) {
+at::Tensor best_and_worst(const ScoredRollouts& rollouts, double least_gap) {
   return mark_groups(rollouts,
-                     [](const std::vector<int64_t>& order, const double* rewards, float* marks) {
-                       if (order.size() < 2 || rewards[order.front()] <= rewards[order.back()])
-                         return;
+                     [&](const std::vector<int64_t>& order, const double* rewards, float* marks) {
+                       if (order.size() < 2) return;
+                       const double gap = rewards[order.front()] - rewards[order.back()];
+                       if (gap <= 0.0 || gap < least_gap) return;
                        marks[order.front()] = 1.0f;
                        const auto worst = std::find_if(order.begin(), order.end(), [&](int64_t g) {
                          return rewards[g] == rewards[order.back()];

@@ -14,8 +14,29 @@
 namespace meed {
 namespace {
 
+/// Rewards of every completion's steps, read where they end; none of completions without rewards.
+std::vector<std::vector<std::vector<double>>> step_rewards(const ScoredRollouts& rollouts) {
+  std::vector<std::vector<std::vector<double>>> steps_PGS;
+  for (size_t p = 0; p < rollouts.groups.size(); ++p) {
+    auto& row = steps_PGS.emplace_back();
+    for (size_t g = 0; g < rollouts.groups[p].completions.size(); ++g) {
+      auto& steps = row.emplace_back();
+      if (rollouts.tokens_PGT.empty() || rollouts.tokens_PGT[p][g].empty()) continue;
+      const auto& tokens = rollouts.tokens_PGT[p][g];
+      for (const int64_t end : rollouts.groups[p].completions[g].step_ends)
+        steps.push_back(tokens.at(static_cast<size_t>(end)));
+    }
+  }
+  return steps_PGS;
+}
+
 at::Tensor advantages_of(const ScoredRollouts& rollouts, const Grpo::Config& config,
                          Communicator& comm) {
+  if (config.process_supervision == "steps")
+    return at::zeros_like(rollouts.rewards_PG, at::kFloat);
+  if (config.process_supervision == "outcome_and_steps")
+    return completion_advantages("group", terminal_rewards(rollouts), {}, config.scale_rewards,
+                                 comm, config.std == "population");
   const bool population = config.std == "population";
   if (config.multi_objective_aggregation != "sum_then_normalize") {
     std::vector<WeightedRewards> rewards;
@@ -66,6 +87,10 @@ void Grpo::Config::fields(FieldVisitor& v) {
            {"sum_then_normalize", "normalize_then_sum", "sum_of_advantages"},
            "Several rewards: advantages of their sum; of each by group, summed and standardised "
            "over the batch (GDPO); or the weighted sum of each one's advantages (Pref-GRPO).");
+  v.choice("process_supervision", process_supervision, {"none", "steps", "outcome_and_steps"},
+           "steps: a token's advantage is the sum of the rewards, standardised over the steps of its "
+           "group, of the steps that end at or after it (DeepSeekMath, 4.1.3); outcome_and_steps: "
+           "plus the outcome's advantage; none: outcomes alone.");
   reference.fields(v);
   v.field("num_iterations", num_iterations, "Passes over each generation.");
   v.field("mask_truncated_completions", mask_truncated_completions,
@@ -111,6 +136,16 @@ void Grpo::Config::fields(FieldVisitor& v) {
   v.require(!pre_clip || *pre_clip > 1, "pre_clip", "must be above 1, or null");
   v.require(multi_objective_aggregation == "sum_then_normalize" || advantage_estimator == "group",
             "multi_objective_aggregation", "needs advantage_estimator: group");
+  const bool by_step = process_supervision != "none";
+  v.require(!by_step || advantage_estimator == "group", "process_supervision",
+            "needs advantage_estimator: group");
+  v.require(!by_step || multi_objective_aggregation == "sum_then_normalize", "process_supervision",
+            "needs multi_objective_aggregation: sum_then_normalize: steps are summed over rewards");
+  v.require(!by_step || loss.importance_sampling_level == "token", "process_supervision",
+            "needs importance_sampling_level: token: a sequence's ratio has one advantage");
+  v.require(!by_step || (loss.loss_type != "gmpo" && loss.loss_type != "vespo"),
+            "process_supervision",
+            "cannot go with loss_type: " + loss.loss_type + ", which weighs whole sequences");
   v.require(!reference.sync_ref_model || loss.beta > 0, "sync_ref_model",
             "needs a beta above 0: without one no reference is held");
   v.require(loss.sapo_temperature_pos > 0 && loss.sapo_temperature_neg > 0, "sapo_temperature_pos",
@@ -126,14 +161,41 @@ Grpo::Grpo(const Config& config, RunContext& context)
 }
 
 at::Tensor Grpo::advantages(const ScoredRollouts& rollouts, Communicator& comm) {
-  if (!rollouts.tokens_PGT.empty() && !warned_) {
+  if (!rollouts.tokens_PGT.empty() && !by_token() && !warned_) {
     log_warn(
-        "algorithm: grpo reads one reward a completion; rewards of steps and tokens are left out "
-        "(ppo and reinforce_plus_plus read them)");
+        "algorithm: grpo reads one reward a completion; rewards of steps are left out "
+        "(process_supervision: steps or outcome_and_steps reads them)");
     warned_ = true;
   }
   advantages_PG_ = advantages_of(rollouts, config_, comm);
-  return advantages_PG_;
+  if (!by_token()) return advantages_PG_;
+  advantages_PGS_ = process_advantages(step_rewards(rollouts), config_.scale_rewards, comm,
+                                       config_.std == "population");
+  auto first_PG = advantages_PG_.clone();
+  for (size_t p = 0; p < advantages_PGS_.size(); ++p)
+    for (size_t g = 0; g < advantages_PGS_[p].size(); ++g)
+      if (!advantages_PGS_[p][g].empty())
+        first_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)] += advantages_PGS_[p][g][0];
+  return first_PG;
+}
+
+void Grpo::token_advantages(const ScoredRollouts& rollouts, std::span<CompletionTokens> completions,
+                            Communicator&, MetricsWriter& metrics) {
+  double steps = 0.0;
+  for (auto& each : completions) {
+    const auto& advantages_S = advantages_PGS_[each.group][each.index];
+    const auto& ends = rollouts.groups[each.group].completions[each.index].step_ends;
+    const double outcome =
+        advantages_PG_[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)]
+            .item<double>();
+    std::vector<double> tokens(static_cast<size_t>(each.mask_T.numel()), outcome);
+    for (size_t s = 0, t = 0; s < advantages_S.size(); ++s)
+      for (; static_cast<int64_t>(t) <= ends[s]; ++t) tokens[t] += advantages_S[s];
+    each.advantages_T = at::tensor(tokens, at::kFloat);
+    steps += static_cast<double>(advantages_S.size());
+  }
+  if (const auto count = static_cast<double>(completions.size()); count > 0)
+    metrics.record("completions/mean_steps", steps / count, Reduce::kMean, count);
 }
 
 void Grpo::begin_update(const ScoredRollouts& rollouts, std::span<CompletionTokens> completions,
@@ -144,7 +206,8 @@ void Grpo::begin_update(const ScoredRollouts& rollouts, std::span<CompletionToke
   for (const auto& each : completions) {
     const int64_t length = each.mask_T.numel();
     advantages.push_back(
-        advantages_PG_[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)].expand(
+        each.advantages_T.defined() ? each.advantages_T
+                                    : advantages_PG_[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)].expand(
             {length}));
     const auto name = mix_seed(
         {static_cast<uint64_t>(rollouts.places[each.group]), static_cast<uint64_t>(each.index)});
@@ -175,6 +238,7 @@ LossOutput Grpo::loss(const PolicyBatch& batch, const UpdateTotals& totals,
                           .mask_M = batch.mask_M,
                           .completion_M = batch.completion_M,
                           .advantages_C = batch.advantages_C,
+                          .advantages_M = batch.advantages_M,
                           .entropy_M = batch.entropy_M,
                           .entropy_mask_M = batch.entropy_mask_M,
                           .sampling_logprobs_M = batch.sampling_logprobs_M,

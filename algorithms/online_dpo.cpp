@@ -18,6 +18,7 @@ class OnlineDpo final : public OnlineAlgorithm {
   struct Config {
     DpoOptions loss;
     double dynamic_beta_w = 0.0, dynamic_beta_k = 0.5;
+    double min_reward_gap = 0.0;
     int64_t num_iterations = 1;
     bool mask_truncated_completions = false;
     ReferenceSync reference;
@@ -32,6 +33,8 @@ class OnlineDpo final : public OnlineAlgorithm {
           "MM-DPO: beta becomes beta (1 + w (1 - exp(-k gap))), the gap being the difference of "
           "the pair's rewards; 0: beta itself.");
       v.field("dynamic_beta_k", dynamic_beta_k, "MM-DPO: how fast beta rises with the gap.");
+      v.field("min_reward_gap", min_reward_gap,
+              "Groups whose best and worst reward differ by less are left out (FLR: 0.1).");
       v.field("num_iterations", num_iterations, "Passes over each generation.");
       v.field("mask_truncated_completions", mask_truncated_completions,
               "Leave completions that hit the length limit out of the loss.");
@@ -42,6 +45,7 @@ class OnlineDpo final : public OnlineAlgorithm {
       }
       require_dpo_options(v, loss, dynamic_beta_w, dynamic_beta_k);
       v.require(num_iterations > 0, "num_iterations", "must be positive");
+      v.require(min_reward_gap >= 0, "min_reward_gap", "must not be negative");
     }
   };
   explicit OnlineDpo(const Config& config) : config_(config) {}
@@ -52,12 +56,12 @@ class OnlineDpo final : public OnlineAlgorithm {
   std::optional<ReferenceSync> reference_sync() const override { return config_.reference; }
   bool keeps_groups_whole() const override { return true; }
   at::Tensor participants(const ScoredRollouts& rollouts) const override {
-    return best_and_worst(rollouts) != 0;
+    return best_and_worst(rollouts, config_.min_reward_gap) != 0;
   }
 
   /// Chosen above 0, rejected below; where the beta depends on it, by the gap of their rewards.
   at::Tensor advantages(const ScoredRollouts& rollouts, Communicator&) override {
-    const auto sides_PG = best_and_worst(rollouts);
+    const auto sides_PG = best_and_worst(rollouts, config_.min_reward_gap);
     if (config_.dynamic_beta_w <= 0 || rollouts.groups.empty()) return sides_PG;
     const auto pairs_PG = sides_PG != 0;
     const auto rewards_PG = at::where(pairs_PG, rollouts.rewards_PG, at::zeros({}, at::kDouble));

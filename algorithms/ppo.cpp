@@ -19,6 +19,7 @@ namespace {
 class Ppo final : public OnlineAlgorithm {
  public:
   struct Config {
+    static constexpr const char* kShapes = "outcome step token";
     std::string value_model;
     int64_t num_ppo_epochs = 4;
     double kl_coef = 0.05;

@@ -8,6 +8,7 @@
 #include "libpolicy/generation/environment.h"
 #include "libreward/reward_function.h"
 #include "libreward/reward_pipeline.h"
+#include "libreward/reward_transform.h"
 
 namespace meed {
 
@@ -184,6 +185,52 @@ void RolloutSection::fields(FieldVisitor& v) {
             "must be positive, or null");
 }
 
+namespace {
+
+constexpr const char* kSupervision = "process_supervision";
+
+/// Whether the algorithm reads step rewards because its recipe says so.
+bool supervises_steps(const std::optional<ConfigNode>& algorithm) {
+  if (!algorithm || !algorithm->is_map() || !algorithm->has(kSupervision)) return false;
+  const auto value = algorithm->at(kSupervision);
+  return !value.is_map() && !value.is_list() && !value.is_null() && value.as_string() != "none";
+}
+
+/// What an algorithm does not read of the rewards, or misses in them: an algorithm says what it reads
+/// by Config::kShapes ("outcome" is the default) or its key `process_supervision`.
+std::vector<std::string> shape_problems(const std::optional<ConfigNode>& algorithm,
+                                        const std::vector<ConfigNode>& rewards) {
+  std::vector<std::string> problems;
+  if (!algorithm || !algorithm->is_map() || !algorithm->has("type")) return problems;
+  if (algorithm->at("type").is_map() || algorithm->at("type").is_list()) return problems;
+  const auto type = algorithm->at("type").as_string();
+  if (!algorithms().has(type)) return problems;
+  const std::string key = kSupervision;
+  const auto has = [](const std::string& shapes, const char* shape) { return shapes.find(shape) != std::string::npos; };
+  const bool supervised = supervises_steps(algorithm);
+  bool steps = false;
+  for (const auto& reward : rewards) {
+    const auto shapes = shapes_of(reward);
+    steps = steps || has(shapes.left, "step");
+    if (!supervised && !has(algorithms().info(type).shapes, "step") && !shapes.shaper.empty()) {
+      const auto fields = algorithms().info(type).fields();
+      const bool could = std::any_of(fields.begin(), fields.end(), [&](const FieldInfo& field) { return field.name == key; });
+      problems.push_back(reward.where() + ": " + shapes.shaper + " changes step rewards, which " + type +
+                         " does not read" + (could ? " without process_supervision" : "") +
+                         "; put {type: sum_steps} behind it to make them the outcome" +
+                         (could ? ", or set process_supervision" : ""));
+    }
+    if (supervised && has(shapes.left, "token"))
+      problems.push_back(reward.where() + ": gives token rewards, but " + key + " reads those of steps");
+  }
+  if (supervised && !steps)
+    problems.push_back(algorithm->where() + ": " + key + " needs a reward of steps, and no reward of this recipe gives any "
+                       "(chain_steps, search_principles and a reward_model of steps do; sum_steps takes them away)");
+  return problems;
+}
+
+}  // namespace
+
 void Recipe::fields(FieldVisitor& v) {
   v.component("algorithm", algorithm, algorithms(), "What is optimised.");
   v.required("algorithm");
@@ -198,6 +245,8 @@ void Recipe::fields(FieldVisitor& v) {
                "Reward functions of an online algorithm, summed by weight.");
   for (const auto& problem : pipeline_problems(rewards))
     v.require(false, "rewards", "do not fit together: " + problem);
+  for (const auto& problem : shape_problems(algorithm, rewards))
+    v.require(false, "rewards", "do not fit the algorithm: " + problem);
   v.section("monitors", monitors, "What is watched for signs that the policy games its reward.");
   if (!monitors.gold.empty()) {
     const bool known = std::any_of(rewards.begin(), rewards.end(), [&](const ConfigNode& reward) {
@@ -206,6 +255,9 @@ void Recipe::fields(FieldVisitor& v) {
     v.require(known, "monitors.gold", "names no reward of this recipe");
   }
   v.section("rollout", rollout, "How an online algorithm samples.");
+  v.require(!rollout.dynamic_sampling || !supervises_steps(algorithm), "rollout.dynamic_sampling",
+            "cannot go with process_supervision: it keeps groups whose outcomes differ, whatever "
+            "their steps");
   v.section("optim", optim, "Optimiser, schedule and batch.");
 }
 

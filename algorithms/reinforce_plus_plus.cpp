@@ -15,6 +15,7 @@ namespace {
 class ReinforcePlusPlus final : public OnlineAlgorithm {
  public:
   struct Config {
+    static constexpr const char* kShapes = "outcome step token";
     double beta = 0.0;
     std::string kl_estimator = "k1";
     double epsilon = 0.2;

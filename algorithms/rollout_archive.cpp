@@ -10,6 +10,7 @@ namespace {
 ScoredRollouts as_scored(StoredRollouts stored) {
   ScoredRollouts scored{.groups = std::move(stored.groups),
                         .rewards_PG = std::move(stored.rewards_PG),
+                        .terminal_PG = std::move(stored.terminal_PG),
                         .components = std::move(stored.components),
                         .transformed = std::move(stored.transformed),
                         .weights = std::move(stored.weights),
@@ -28,6 +29,7 @@ void RolloutArchive::write(const ScoredRollouts& rollouts, const at::Tensor& adv
   const auto sent = comm_.all_gather(to_bytes({.step = step,
                                                .groups = rollouts.groups,
                                                .rewards_PG = rollouts.rewards_PG,
+                                               .terminal_PG = rollouts.terminal_PG,
                                                .advantages_PG = advantages_PG,
                                                .components = rollouts.components,
                                                .transformed = rollouts.transformed,
@@ -53,6 +55,7 @@ void RolloutArchive::write(const ScoredRollouts& rollouts, const at::Tensor& adv
   store_.write({.step = step,
                 .groups = std::move(sorted.groups),
                 .rewards_PG = sorted.rewards_PG,
+                .terminal_PG = sorted.terminal_PG,
                 .advantages_PG = at::cat(advantages).index_select(0, order),
                 .components = std::move(sorted.components),
                 .transformed = std::move(sorted.transformed),

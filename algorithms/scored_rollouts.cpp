@@ -26,8 +26,9 @@ bool add_steps(const std::vector<double>& steps, const std::vector<int64_t>& end
   return steps.size() > ends.size();
 }
 
-/// Step rewards as token rewards, added to those that are there.
-int64_t steps_to_tokens(const std::vector<RolloutGroup>& groups, const Nested& steps_PGS,
+/// Step rewards as token rewards, added to those that are there; completions get the ends of the
+/// steps that have one.
+int64_t steps_to_tokens(std::vector<RolloutGroup>& groups, const Nested& steps_PGS,
                         const Tokenizer& tokenizer, const std::string& separator,
                         Nested& tokens_PGT) {
   if (steps_PGS.empty()) return 0;
@@ -36,11 +37,16 @@ int64_t steps_to_tokens(const std::vector<RolloutGroup>& groups, const Nested& s
   for (size_t p = 0; p < groups.size(); ++p) {
     tokens_PGT[p].resize(groups[p].completions.size());
     for (size_t g = 0; g < groups[p].completions.size(); ++g) {
-      const auto& completion = groups[p].completions[g];
-      if (steps_PGS[p][g].empty()) continue;
-      auto& tokens = tokens_PGT[p][g];
-      if (tokens.empty()) tokens.resize(completion.token_ids.size(), 0.0);
-      mismatches += add_steps(steps_PGS[p][g], step_ends(completion, tokenizer, separator), tokens);
+      auto& completion = groups[p].completions[g];
+      const auto& steps = steps_PGS[p][g];
+      auto ends = step_ends(completion, tokenizer, separator);
+      if (!steps.empty()) {
+        auto& tokens = tokens_PGT[p][g];
+        if (tokens.empty()) tokens.resize(completion.token_ids.size(), 0.0);
+        mismatches += add_steps(steps, ends, tokens);
+      }
+      ends.resize(std::min(ends.size(), steps.size()));
+      completion.step_ends = std::move(ends);
     }
   }
   return mismatches;
@@ -99,6 +105,7 @@ ScoredRollouts make_scored(std::vector<RolloutGroup> groups, PipelineScores scor
   for (size_t p = 0; p < scored.groups.size(); ++p)
     scored.places.push_back(static_cast<int64_t>(p) * size + rank);
   scored.rewards_PG = std::move(scores.rewards_PG);
+  scored.terminal_PG = std::move(scores.terminal_PG);
   scored.components = std::move(scores.components);
   scored.transformed = std::move(scores.transformed);
   scored.weights = std::move(scores.weights);
@@ -109,6 +116,10 @@ ScoredRollouts make_scored(std::vector<RolloutGroup> groups, PipelineScores scor
   for (const auto& [name, places] : scores.unreadable)
     scored.unreadable[name] = static_cast<int64_t>(places.size());
   return scored;
+}
+
+const at::Tensor& terminal_rewards(const ScoredRollouts& scored) {
+  return scored.terminal_PG.defined() ? scored.terminal_PG : scored.rewards_PG;
 }
 
 ScoredRollouts select_groups(const ScoredRollouts& scored, std::span<const int64_t> kept,
@@ -132,6 +143,8 @@ ScoredRollouts select_groups(const ScoredRollouts& scored, std::span<const int64
     if (!scored.tokens_PGT.empty())
       result.tokens_PGT.push_back(scored.tokens_PGT[static_cast<size_t>(p)]);
   }
+  if (scored.terminal_PG.defined())
+    result.terminal_PG = scored.terminal_PG.index_select(0, rows);
   if (scored.greedy_P.defined()) result.greedy_P = scored.greedy_P.index_select(0, rows);
   return result;
 }
@@ -159,6 +172,8 @@ ScoredRollouts joined_groups(ScoredRollouts scored, ScoredRollouts more) {
     std::move(more.tokens_PGT.begin(), more.tokens_PGT.end(),
               std::back_inserter(scored.tokens_PGT));
   }
+  if (scored.terminal_PG.defined() || more.terminal_PG.defined())
+    scored.terminal_PG = at::cat({terminal_rewards(scored), terminal_rewards(more)});
   scored.rewards_PG = at::cat({scored.rewards_PG, more.rewards_PG});
   if (scored.greedy_P.defined()) scored.greedy_P = at::cat({scored.greedy_P, more.greedy_P});
   std::move(more.groups.begin(), more.groups.end(), std::back_inserter(scored.groups));

@@ -31,7 +31,7 @@ TokenRewards token_rewards(const ScoredRollouts& rollouts, const CompletionToken
       result.rewards_T = result.rewards_T + at::tensor(dense, at::kDouble);
     }
   }
-  const double outcome = rollouts.rewards_PG[p][g].item<double>();
+  const double outcome = terminal_rewards(rollouts)[p][g].item<double>();
   const auto counting = mask_T.nonzero();
   if (std::isfinite(outcome) && counting.numel() > 0)
     result.rewards_T[counting[counting.size(0) - 1][0].item<int64_t>()] += outcome;

@@ -49,9 +49,14 @@ void VerifierTrainer::Config::fields(FieldVisitor& v) {
   v.field("rule", rule, "Name of the reward that marks completions right, with high precision.");
   v.required("rule");
   v.field("rule_threshold", rule_threshold, "Its value from which a completion is right.");
-  v.choice("negatives", negatives, {"rewrite", "policy"},
-           "The wrong completion of a pair: the right one with another last number, or one of the "
-           "group's own that the rule marks wrong (rewrite where there is none).");
+  v.choice("negatives", negatives, {"assistant", "rewrite", "policy"},
+           "The wrong completion of a pair. assistant: a language model rewrites the right one; "
+           "rewrite: the right one with another last number, without a model; policy: one of the "
+           "group's own that the rule marks wrong, or rewrite where there is none.");
+  v.section("assistant", assistant, "The language model that rewrites.");
+  v.require(negatives != "assistant" || !assistant.path.empty(), "assistant.path",
+            "is required: the assistant is the language model that writes the wrong completions "
+            "(negatives: rewrite makes them by rule, without a model)");
   v.field("verifier_learning_rate", verifier_learning_rate,
           "Learning rate of the verifier; the paper takes a tenth of that it was trained with.");
   v.field("verifier_max_grad_norm", verifier_max_grad_norm, "Clip of its gradient; 0: none.");
@@ -64,6 +69,8 @@ VerifierTrainer::VerifierTrainer(const Config& config, RewardPipeline& rewards, 
       seed_(seed),
       verifier_(find_verifier(rewards, config.verifier)),
       rule_(find_rule(rewards, config.rule)),
+      assistant_(config.negatives == "assistant" ? std::make_unique<AnswerRewriter>(config.assistant)
+                                                 : nullptr),
       optimizer_(std::make_unique<AdamW>(verifier_->trainable_parameters(), AdamWOptions{})) {}
 
 VerifierTrainer::~VerifierTrainer() = default;
@@ -87,49 +94,82 @@ void VerifierTrainer::add_to(TrainableModel& model) {
   };
 }
 
-/// The wrong completion for a group's right one, "" if none can be made.
-std::string VerifierTrainer::wrong_of(const ScoredRollouts& rollouts, size_t p,
-                                      size_t right) const {
-  const auto& completions = rollouts.groups[p].completions;
+/// The first completion of every group that the rule marks right.
+std::vector<VerifierTrainer::Right> VerifierTrainer::find_right(const ScoredRollouts& rollouts) const {
+  std::vector<Right> right;
+  const auto& rule_PG = rollouts.components.at(config_.rule);
+  for (size_t p = 0; p < rollouts.groups.size(); ++p)
+    for (size_t g = 0; g < rollouts.groups[p].completions.size(); ++g)
+      if (rule_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>() >= config_.rule_threshold) {
+        right.push_back({p, g});
+        break;
+      }
+  return right;
+}
+
+uint64_t VerifierTrainer::seed_of(const ScoredRollouts& rollouts, size_t group) const {
+  return mix_seed({seed_, kRewriteStream, static_cast<uint64_t>(updates_),
+                   static_cast<uint64_t>(rollouts.places[group])});
+}
+
+/// A wrong completion without a model, "" if none can be made.
+std::string VerifierTrainer::wrong_by_rule(const ScoredRollouts& rollouts, const Right& right) const {
+  const auto& completions = rollouts.groups[right.group].completions;
   const auto& rule_PG = rollouts.components.at(config_.rule);
   if (config_.negatives == "policy")
     for (size_t g = 0; g < completions.size(); ++g) {
-      const double value = rule_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>();
+      const double value =
+          rule_PG[static_cast<int64_t>(right.group)][static_cast<int64_t>(g)].item<double>();
       if (value < config_.rule_threshold && !completions[g].text.empty())
         return completions[g].text;
     }
-  const auto place = static_cast<uint64_t>(rollouts.places[p]);
-  return with_other_number(
-             completions[right].text,
-             mix_seed({seed_, kRewriteStream, static_cast<uint64_t>(updates_), place}))
+  return with_other_number(completions[right.index].text, seed_of(rollouts, right.group))
       .value_or("");
 }
 
-/// At most one pair a group, whose wrong side the rule has checked.
+std::vector<std::vector<std::string>> VerifierTrainer::wrong_texts(const ScoredRollouts& rollouts,
+                                                                   std::span<const Right> right) {
+  std::vector<std::vector<std::string>> texts;
+  if (!assistant_) {
+    for (const auto& each : right) texts.push_back({wrong_by_rule(rollouts, each)});
+    return texts;
+  }
+  std::vector<AnswerRewriter::Query> queries;
+  for (const auto& [p, g] : right) {
+    const auto& group = rollouts.groups[p];
+    queries.push_back({&group.example, group.completions[g].text, seed_of(rollouts, p)});
+  }
+  return assistant_->rewrite(queries);
+}
+
+/// At most one pair a group, whose wrong side the rule has read and found wrong.
 std::vector<VerifierTrainer::Pair> VerifierTrainer::find_pairs(const ScoredRollouts& rollouts,
                                                                MetricsWriter& metrics) {
-  std::vector<Pair> candidates, pairs;
+  const auto right = find_right(rollouts);
+  const auto texts = wrong_texts(rollouts, right);
   std::vector<RolloutGroup> asked;
-  const auto& rule_PG = rollouts.components.at(config_.rule);
-  for (size_t p = 0; p < rollouts.groups.size(); ++p) {
-    const auto& group = rollouts.groups[p];
-    for (size_t g = 0; g < group.completions.size(); ++g) {
-      if (!(rule_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>() >=
-            config_.rule_threshold))
-        continue;
-      auto wrong = wrong_of(rollouts, p, g);
-      if (wrong.empty()) break;
-      RolloutGroup& query = asked.emplace_back();
-      query.example = group.example;
-      query.completions.emplace_back().text = wrong;
-      candidates.push_back({&group.example, group.completions[g].text, std::move(wrong)});
-      break;
+  for (size_t i = 0; i < right.size(); ++i)
+    for (const auto& text : texts[i]) {
+      auto& query = asked.emplace_back();
+      query.example = rollouts.groups[right[i].group].example;
+      query.completions.emplace_back().text = text;
+    }
+  const auto verdicts = rule_->score(asked);
+  std::vector<Pair> pairs;
+  size_t at = 0;
+  for (size_t i = 0; i < right.size(); ++i) {
+    const auto& group = rollouts.groups[right[i].group];
+    bool found = false;
+    for (const auto& text : texts[i]) {
+      const auto& verdict = verdicts[at++][0];
+      // An assistant's text without an answer has not the shape of a solution.
+      const bool shaped = !assistant_ || verdict.unreadable.empty();
+      if (found || text.empty() || !shaped || !(verdict.value < config_.rule_threshold)) continue;
+      pairs.push_back({&group.example, group.completions[right[i].index].text, text});
+      found = true;
     }
   }
-  const auto verdicts = rule_->score(asked);
-  for (size_t i = 0; i < candidates.size(); ++i)
-    if (verdicts[i][0].value < config_.rule_threshold) pairs.push_back(std::move(candidates[i]));
-  metrics.record("verifier/unchecked", static_cast<double>(candidates.size() - pairs.size()),
+  metrics.record("verifier/unchecked", static_cast<double>(right.size() - pairs.size()),
                  Reduce::kSum);
   return pairs;
 }

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "algorithms/answer_rewriter.h"
 #include "algorithms/scored_rollouts.h"
 #include "libpolicy/checkpoint/state_dict.h"
 #include "libpolicy/core/config.h"
@@ -27,7 +29,8 @@ class VerifierTrainer {
   struct Config {
     std::string verifier = "verifier", rule;
     double rule_threshold = 1.0;
-    std::string negatives = "rewrite";
+    std::string negatives = "assistant";
+    AnswerRewriter::Config assistant;
     double verifier_learning_rate = 1e-6;
     double verifier_max_grad_norm = 1.0;
     void fields(FieldVisitor& v);
@@ -39,8 +42,8 @@ class VerifierTrainer {
   /// Has checkpoints and the final folder hold the verifier too, as reward_model/.
   void add_to(TrainableModel& model);
   /// One update over the generation's pairs of all ranks, none without a pair. Records
-  /// verifier/loss, verifier/accuracy, verifier/pairs and verifier/unchecked (wrong completions
-  /// that the rule did not find wrong, which are left out). All ranks call it.
+  /// verifier/loss, verifier/accuracy, verifier/pairs and verifier/unchecked (right completions whose
+  /// wrong one the rule did not find wrong, which are left out). All ranks call it.
   void update(const ScoredRollouts& rollouts, Communicator& comm, MetricsWriter& metrics);
   /// Share of the first `rows` pairs in which the verifier puts the chosen above 1/2 and the
   /// rejected below, counted by text. All ranks call it.
@@ -53,8 +56,17 @@ class VerifierTrainer {
     const Example* example = nullptr;
     std::string right, wrong;
   };
+  /// A group's right completion.
+  struct Right {
+    size_t group = 0, index = 0;
+  };
+  std::vector<Right> find_right(const ScoredRollouts& rollouts) const;
+  /// Texts that may be wrong, for each of the right ones, in the order in which they are tried.
+  std::vector<std::vector<std::string>> wrong_texts(const ScoredRollouts& rollouts,
+                                                    std::span<const Right> right);
   std::vector<Pair> find_pairs(const ScoredRollouts& rollouts, MetricsWriter& metrics);
-  std::string wrong_of(const ScoredRollouts& rollouts, size_t p, size_t right) const;
+  std::string wrong_by_rule(const ScoredRollouts& rollouts, const Right& right) const;
+  uint64_t seed_of(const ScoredRollouts& rollouts, size_t group) const;
   void step(Communicator& comm);
 
   Config config_;
@@ -62,6 +74,7 @@ class VerifierTrainer {
   int64_t updates_ = 0;
   TrainableReward* verifier_;
   RewardFunction* rule_;
+  std::unique_ptr<AnswerRewriter> assistant_;
   std::unique_ptr<AdamW> optimizer_;
 };
 

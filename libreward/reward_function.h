@@ -19,6 +19,8 @@ struct Score {
   double value = 0.0;
   std::vector<double> step_values{};   ///< Process rewards, one per step; empty if none.
   std::vector<double> token_values{};  ///< Dense rewards, one per token; empty if none.
+  /// `value` is one of the step values or made of them: who reads the steps does not add it.
+  bool value_in_steps = false;
   std::map<std::string, double> parts{};
   /// Why the input could not be read ("no_tool_call"), or empty. Counted as
   /// rewards/<name>/unreadable/<reason>.

@@ -28,6 +28,13 @@ Nested nested(const std::vector<std::vector<Score>>& scores, std::vector<double>
   return any ? values : Nested{};
 }
 
+bool holds_value(const std::vector<std::vector<Score>>& scores) {
+  for (const auto& group : scores)
+    for (const auto& score : group)
+      if (score.value_in_steps) return true;
+  return false;
+}
+
 /// sum += weight * values. Functions may disagree about the number of steps: places beyond the
 /// shorter one count as 0.
 void add_weighted(Nested& sum, const Nested& values, double weight) {
@@ -71,7 +78,19 @@ at::Tensor open_gate(const RewardTerm::Gate& gate,
   return open;
 }
 
-/// Where the gate is shut: the outcome is `otherwise`, steps and tokens are worth nothing.
+/// bool [P, G]: the step rewards hold the outcome.
+at::Tensor held_PG(const RewardBatch& batch) {
+  auto held = at::zeros_like(batch.outcome_PG, at::kBool);
+  if (!batch.steps_hold_outcome) return held;
+  for (size_t p = 0; p < batch.steps_PGS.size(); ++p)
+    for (size_t g = 0; g < batch.steps_PGS[p].size(); ++g)
+      if (!batch.steps_PGS[p][g].empty())
+        held[static_cast<int64_t>(p)][static_cast<int64_t>(g)] = true;
+  return held;
+}
+
+/// Where the gate is shut: the outcome is `otherwise`, in the last step where the steps hold it;
+/// steps and tokens are worth nothing.
 void shut(RewardBatch& batch, const at::Tensor& open_PG, double otherwise) {
   batch.outcome_PG = at::where(open_PG.logical_or(batch.outcome_PG.isnan()), batch.outcome_PG,
                                at::full({}, otherwise, at::kDouble));
@@ -80,6 +99,12 @@ void shut(RewardBatch& batch, const at::Tensor& open_PG, double otherwise) {
       for (size_t g = 0; g < (*nested)[p].size(); ++g)
         if (!open_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<bool>())
           std::fill((*nested)[p][g].begin(), (*nested)[p][g].end(), 0.0);
+  if (!batch.steps_hold_outcome) return;
+  for (size_t p = 0; p < batch.steps_PGS.size(); ++p)
+    for (size_t g = 0; g < batch.steps_PGS[p].size(); ++g)
+      if (!open_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<bool>() &&
+          !batch.steps_PGS[p][g].empty())
+        batch.steps_PGS[p][g].back() = otherwise;
 }
 
 }  // namespace
@@ -183,10 +208,13 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
                        .steps_PGS = nested(scores, &Score::step_values),
                        .tokens_PGT = nested(scores, &Score::token_values),
                        .examples_P = examples,
-                       .training = options.training});
+                       .training = options.training,
+                       .steps_hold_outcome = holds_value(scores)});
     for (auto& transform : entry.transforms) transform->apply(batches.back());
   }
+  const auto zero = at::zeros({}, at::kDouble);
   at::Tensor sum = at::zeros({P, G}, at::kDouble), applied = at::zeros({P, G}, at::kBool);
+  auto terminal = at::zeros({P, G}, at::kDouble);
   for (size_t i = 0; i < entries_.size(); ++i) {
     const auto& [name, term, function, transforms] = entries_[i];
     auto& batch = batches[i];
@@ -198,11 +226,14 @@ PipelineScores RewardPipeline::score(std::span<const RolloutGroup> groups,
     result.transformed[name] = batch.outcome_PG;
     result.weights[name] = weight;
     const auto known = batch.outcome_PG.isfinite();
-    sum = sum + weight * at::where(known, batch.outcome_PG, at::zeros({}, at::kDouble));
+    const auto outcome_PG = at::where(known, batch.outcome_PG, zero);
+    sum = sum + weight * outcome_PG;
+    terminal = terminal + weight * at::where(held_PG(batch), zero, outcome_PG);
     applied = applied.logical_or(known);
   }
-  result.rewards_PG =
-      at::where(applied, sum, at::full({}, std::numeric_limits<double>::quiet_NaN(), at::kDouble));
+  const auto nan = at::full({}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  result.rewards_PG = at::where(applied, sum, nan);
+  result.terminal_PG = at::where(applied, terminal, nan);
   return result;
 }
 

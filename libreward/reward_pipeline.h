@@ -15,6 +15,9 @@ namespace meed {
 
 struct PipelineScores {
   at::Tensor rewards_PG;  ///< float64: sum of weight * transformed; NaN where no function applied
+  /// The same without the outcomes that the step rewards hold already (ReNorm's last step, a process
+  /// model's aggregate): what a reader of dense rewards adds at a completion's end.
+  at::Tensor terminal_PG;
   std::map<std::string, at::Tensor>
       components;  ///< float64 [P, G] by name, before transforms and weights
   std::map<std::string, at::Tensor> transformed;  ///< the same after the transforms

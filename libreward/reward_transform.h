@@ -20,15 +20,26 @@ struct RewardBatch {
   std::vector<std::vector<std::vector<double>>> tokens_PGT{};  ///< Dense rewards; empty if none.
   std::vector<const Example*> examples_P{};  ///< The rows; may be empty where nobody has them.
   bool training = true;  ///< false in an evaluation: running statistics stay as they are
+  /// Where a completion has steps, its outcome is one of them or made of them: who reads the steps
+  /// does not add it.
+  bool steps_hold_outcome = false;
 
   /// f of every reward of every shape; NaN stays NaN.
   void for_each(const std::function<double(double)>& f);
 };
 
-/// Problem of a reward's transforms, or "": each must take a shape that the function (or a
-/// transform before it) gives. A transform's Config says what it takes by kShapes: "outcome" (the
-/// default), "step", "outcome step" (both together) or "any".
+/// Problem of a reward's transforms, or "": each must take a shape that the function and the
+/// transforms before it leave. A transform's Config says what it takes by kShapes: "outcome" (the
+/// default), "step", "outcome step" (both together) or "any"; "step -> outcome" says that it leaves
+/// outcomes alone.
 std::string check_shapes(const ConfigNode& reward);
+
+/// What a reward's transforms leave of it, as check_shapes reads them.
+struct RewardShapes {
+  std::string left;    ///< "outcome", "outcome step", ...; "" where the reward is unknown
+  std::string shaper;  ///< the last transform that changed steps which are still there, or ""
+};
+RewardShapes shapes_of(const ConfigNode& reward);
 
 /// Changes rewards between scoring and advantages. Statistics that must agree over ranks are
 /// reduced through the RunContext's communicator.

@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/log.h"
+#include "libpolicy/text/unicode.h"
 
 namespace meed::cli {
 namespace {
@@ -32,6 +34,14 @@ class Output {
 
 Row parse_row(const std::string& line, const std::string& where) {
   auto json = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) {
+    // Models cut characters in two: such bytes cost their place, not the row.
+    const auto repaired = unicode::replace_invalid(line);
+    if (repaired != line) {
+      log_warn(where + ": bytes that are not UTF-8 are read as U+FFFD");
+      json = nlohmann::ordered_json::parse(repaired, nullptr, /*allow_exceptions=*/false);
+    }
+  }
   if (json.is_discarded())
     throw DataError(where + ": not valid JSON; each line must be one JSON object");
   if (!json.is_object())

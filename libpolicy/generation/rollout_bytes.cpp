@@ -56,6 +56,8 @@ std::string to_bytes(const StoredRollouts& rollouts) {
             {"transformed", Json::object()},
             {"weights", rollouts.weights},
             {"tokens", rollouts.tokens_PGT}};
+  if (rollouts.terminal_PG.defined())
+    json["terminal"] = matrix_json<double>(rollouts.terminal_PG);
   for (const auto& group : rollouts.groups) {
     Json completions = Json::array();
     for (const auto& each : group.completions) completions.push_back(completion_json(each));
@@ -77,6 +79,8 @@ StoredRollouts from_bytes(const std::string& bytes) {
   StoredRollouts rollouts;
   rollouts.step = json.at("step").get<int64_t>();
   rollouts.rewards_PG = matrix_of<double>(json.at("rewards"), at::kDouble);
+  if (json.contains("terminal"))
+    rollouts.terminal_PG = matrix_of<double>(json.at("terminal"), at::kDouble);
   rollouts.advantages_PG = matrix_of<float>(json.at("advantages"), at::kFloat);
   rollouts.weights = json.at("weights").get<std::map<std::string, double>>();
   rollouts.tokens_PGT = json.at("tokens").get<std::vector<std::vector<std::vector<double>>>>();

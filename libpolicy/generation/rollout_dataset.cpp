@@ -18,12 +18,14 @@ class Rollouts final : public Dataset {
   struct Config {
     std::string path;
     std::string form = "pairs";
-    double min_reward = -1e30, label_threshold = 0.5;
+    double min_reward = -1e30, min_margin = 0.0, label_threshold = 0.5;
     void fields(FieldVisitor& v) {
       v.field("path", path, "Folder of the store.");
       v.required("path");
       v.choice("form", form, {"best", "pairs", "labels"}, "What a row is.");
       v.field("min_reward", min_reward, "best: groups whose best is below this are left out.");
+      v.field("min_margin", min_margin,
+              "pairs: groups whose best and worst differ by less are left out (FLR: 0.1).");
       v.field("label_threshold", label_threshold, "labels: desirable from this reward on.");
     }
   };
@@ -63,7 +65,7 @@ class Rollouts final : public Dataset {
         start(group, reward[best]).completion = as_content(group, best);
         continue;
       }
-      if (reward[best] <= reward[worst] ||
+      if (reward[best] <= reward[worst] || reward[best] - reward[worst] < config_.min_margin ||
           group.completions[best].text == group.completions[worst].text)
         continue;
       auto& row = start(group, reward[best]);

@@ -195,6 +195,8 @@ void RolloutStore::write(const StoredRollouts& rollouts) const {
   file.write_texts("examples", examples);
   write_completions(rollouts, file);
   file.append("rewards", rollouts.rewards_PG.to(at::kDouble));
+  if (rollouts.terminal_PG.defined())
+    file.append("terminal_rewards", rollouts.terminal_PG.to(at::kDouble));
   file.append("advantages", rollouts.advantages_PG.to(at::kFloat));
   for (const auto& [key, values] : rollouts.components) file.append(kComponents + key, values);
   for (const auto& [key, values] : rollouts.transformed) file.append(kTransformed + key, values);
@@ -227,10 +229,14 @@ StoredRollouts RolloutStore::read(const fs::path& path) {
                     std::string(kFormat) + "\")");
   StoredRollouts rollouts;
   rollouts.rewards_PG = load_as(file, "rewards", at::kDouble);
+  if (file.has("terminal_rewards"))
+    rollouts.terminal_PG = load_as(file, "terminal_rewards", at::kDouble);
   rollouts.advantages_PG = load_as(file, "advantages", at::kFloat);
   if (rollouts.rewards_PG.dim() != 2 ||
-      rollouts.advantages_PG.sizes() != rollouts.rewards_PG.sizes())
-    throw DataError(where + ": rewards and advantages: expected [prompts, completions] of both");
+      rollouts.advantages_PG.sizes() != rollouts.rewards_PG.sizes() ||
+      (rollouts.terminal_PG.defined() &&
+       rollouts.terminal_PG.sizes() != rollouts.rewards_PG.sizes()))
+    throw DataError(where + ": rewards, terminal_rewards and advantages: expected [prompts, completions] of each");
   const auto prompts = load_as(file, "prompt_tokens", at::kLong);
   const auto offsets = load_as(file, "prompt_offsets", at::kLong);
   const auto examples = file.load_texts("examples");

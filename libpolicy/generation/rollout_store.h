@@ -17,6 +17,7 @@ struct StoredRollouts {
   int64_t step = 0;  ///< optimiser steps done when it was sampled
   std::vector<RolloutGroup> groups;
   at::Tensor rewards_PG;                          ///< float64, the sum
+  at::Tensor terminal_PG;  ///< float64, the part that dense rewards do not hold; undefined: all
   at::Tensor advantages_PG;                       ///< float32
   std::map<std::string, at::Tensor> components;   ///< float64 [P, G] by reward, unweighted
   std::map<std::string, at::Tensor> transformed;  ///< the same after the transforms
@@ -30,7 +31,8 @@ struct StoredRollouts {
 ///   prompt_tokens int64 [.], prompt_offsets int64 [P + 1], examples text [P] (JSON)
 ///   completion_tokens int64 [.], completion_offsets int64 [P G + 1], completions text [P G]
 ///   logprobs float32 [.] of the policy that sampled, loss_mask uint8 [.], token_rewards float64
-///   [.] rewards float64 [P, G], advantages float32 [P, G], components/NAME, transformed/NAME
+///   [.] rewards float64 [P, G], terminal_rewards (what dense rewards do not hold of them; may be
+///   absent: all) float64 [P, G], advantages float32 [P, G], components/NAME, transformed/NAME
 ///   float64 finish_reason, weight_version int64 [P, G]; step_ends int64 [.], step_offsets int64 [P
 ///   G + 1]
 /// and the attributes format, step and weights (JSON).

@@ -84,6 +84,38 @@ at::Tensor multi_objective_advantages(const std::string& aggregation,
   return at::where(known, sum, zero).to(at::kFloat);
 }
 
+std::vector<std::vector<std::vector<double>>> process_advantages(
+    const std::vector<std::vector<std::vector<double>>>& steps_PGS,
+    const std::string& scale_rewards, Communicator& comm, bool population) {
+  MEED_CHECK(scale_rewards == "group" || scale_rewards == "batch" || scale_rewards == "none",
+             "unknown scale_rewards " + scale_rewards);
+  std::vector<at::Tensor> rows;  // [1, steps of the group]
+  std::vector<at::Tensor> all{at::empty({0}, at::kDouble)};
+  for (const auto& group : steps_PGS) {
+    std::vector<double> values;
+    for (const auto& steps : group) values.insert(values.end(), steps.begin(), steps.end());
+    rows.push_back(at::tensor(values, at::kDouble).unsqueeze(0));
+    all.push_back(rows.back().squeeze(0));
+  }
+  double batch_std = 1.0;
+  if (scale_rewards == "batch")
+    batch_std = global_moments(at::cat(all), comm, !population).std + kEpsilon;
+  auto advantages = steps_PGS;
+  for (size_t p = 0; p < advantages.size(); ++p) {
+    const Groups group(rows[p]);
+    auto values = group.centred / batch_std;
+    if (scale_rewards == "group") values = values / (group.std_P1(population) + kEpsilon);
+    const auto flat = values.contiguous();
+    const double* next = flat.const_data_ptr<double>();
+    for (auto& steps : advantages[p]) {
+      std::copy(next, next + steps.size(), steps.begin());
+      next += steps.size();
+      for (size_t s = steps.size(); s-- > 1;) steps[s - 1] += steps[s];
+    }
+  }
+  return advantages;
+}
+
 at::Tensor completion_advantages(const std::string& estimator, const at::Tensor& rewards_PG,
                                  const at::Tensor& lengths_PG, const std::string& scale_rewards,
                                  Communicator& comm, bool population) {

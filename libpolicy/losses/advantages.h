@@ -51,6 +51,15 @@ at::Tensor multi_objective_advantages(const std::string& aggregation,
                                       const std::string& scale_rewards, Communicator& comm,
                                       bool population = false);
 
+/// Process supervision (Shao et al. 2024, DeepSeekMath, 4.1.3): rewards of steps, [P][G][steps], are
+/// centred and divided by `scale_rewards` over all steps of their group, as group_advantages does
+/// with rewards; returns for each step the sum of these from it to the last one, the advantage of
+/// the step's tokens. A step of unknown reward (NaN) counts as 0 and takes no part in the
+/// statistics. All ranks call it.
+std::vector<std::vector<std::vector<double>>> process_advantages(
+    const std::vector<std::vector<std::vector<double>>>& steps_PGS,
+    const std::string& scale_rewards, Communicator& comm, bool population = false);
+
 /// The names that completion_advantages takes.
 const std::vector<std::string>& advantage_estimators();
 

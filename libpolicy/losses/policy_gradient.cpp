@@ -11,10 +11,12 @@
 namespace meed {
 namespace {
 
-/// exp() of a larger log-ratio would overflow float32 in the sums; such a ratio is clipped by any
-/// epsilon.
-constexpr double kMaxLogRatio = 20.0;
+/// exp() of more would overflow float32 here or in the sums: a larger exponent is cut to this, with no
+/// gradient beyond it. TRL has no such bound: it gives the same up to here, inf or NaN soon after.
+constexpr double kMaxExponent = 80.0;
 
+/// VESPO's bounds of its logarithms, as TRL.
+constexpr double kMaxVespoLog = 20.0;
 const double kSmallestVespoLog = std::log(1e-8);
 
 /// Zeros where a token does not count: a NaN there must reach neither a sum nor, by 0 * NaN, a
@@ -57,16 +59,15 @@ struct Terms {
   double num_tokens() const { return in.mask_M.sum().item<double>(); }
 
   at::Tensor log_ratio_M() const {
-    const double bound = options.pre_clip.value_or(kMaxLogRatio);
-    return (in.logprobs_M - in.old_logprobs_M).clamp(-bound, bound);
+    const auto log_ratio_M = in.logprobs_M - in.old_logprobs_M;
+    return options.pre_clip ? log_ratio_M.clamp(-*options.pre_clip, *options.pre_clip) : log_ratio_M;
   }
-  /// log r as the importance sampling level asks.
+  /// log r as the importance sampling level asks, fit for exp().
   at::Tensor weighted_log_ratio_M(const at::Tensor& log_ratio_M) const {
-    if (!by_sequence) return log_ratio_M;
+    if (!by_sequence) return log_ratio_M.clamp_max(kMaxExponent);
     const auto sum_of_C = sum_C(log_ratio_M * in.mask_M);
-    return spread(options.importance_sampling_level == "sequence"
-                      ? sum_of_C / counts_C
-                      : sum_of_C.clamp(-kMaxLogRatio, kMaxLogRatio));
+    return spread(options.importance_sampling_level == "sequence" ? sum_of_C / counts_C : sum_of_C)
+        .clamp_max(kMaxExponent);
   }
   /// Mean as TRL's metrics: over tokens, or over completions where the ratio is a sequence's.
   MetricSum mean_of(const at::Tensor& values_M) const {
@@ -122,14 +123,14 @@ at::Tensor vespo(const Terms& terms, LossOutput& output) {
   const auto& in = terms.in;
   const auto& options = terms.options;
   const auto log_ratio_M =
-      (in.logprobs_M - in.old_logprobs_M).detach().clamp(-kMaxLogRatio, kMaxLogRatio);
+      (in.logprobs_M - in.old_logprobs_M).detach().clamp(-kMaxVespoLog, kMaxVespoLog);
   auto log_w_C = terms.sum_C(log_ratio_M * in.mask_M);
   if (in.importance_ratio_M.defined()) {
-    const auto log_M = in.importance_ratio_M.log().clamp(kSmallestVespoLog, kMaxLogRatio);
+    const auto log_M = in.importance_ratio_M.log().clamp(kSmallestVespoLog, kMaxVespoLog);
     log_w_C = log_w_C + (options.importance_ratio_by_sequence ? terms.share_C(log_M)
                                                               : terms.sum_C(log_M * in.mask_M));
   }
-  const auto log_w_M = terms.spread(log_w_C.clamp(kSmallestVespoLog, kMaxLogRatio));
+  const auto log_w_M = terms.spread(log_w_C.clamp(kSmallestVespoLog, kMaxVespoLog));
   const auto up_M = terms.advantages_M >= 0;
   const auto k_M =
       at::where(up_M, at::full({}, options.vespo_k_pos), at::full({}, options.vespo_k_neg));
@@ -150,7 +151,8 @@ at::Tensor gmpo(const Terms& terms, const at::Tensor& log_ratio_M) {
   const auto sign_M = terms.advantages_M.sign();
   const auto clipped_M = log_ratio_M.clamp(-options.epsilon, options.epsilon_high);
   const auto kept_M = sign_M * at::minimum(sign_M * log_ratio_M, sign_M * clipped_M);
-  const auto ratio_C = (terms.sum_C(kept_M * terms.in.mask_M) / terms.counts_C).exp();
+  const auto ratio_C =
+      (terms.sum_C(kept_M * terms.in.mask_M) / terms.counts_C).clamp_max(kMaxExponent).exp();
   return -terms.spread(ratio_C * terms.share_C(terms.advantages_M));
 }
 
@@ -194,8 +196,7 @@ at::Tensor policy_terms(const Terms& terms, const at::Tensor& log_ratio_M,
 }
 
 at::Tensor reference_kl(const Terms& terms, const at::Tensor& ratio_M) {
-  const auto gap_M =
-      (terms.in.ref_logprobs_M - terms.in.logprobs_M).clamp(-kMaxLogRatio, kMaxLogRatio);
+  const auto gap_M = (terms.in.ref_logprobs_M - terms.in.logprobs_M).clamp_max(kMaxExponent);
   const auto kl_M = kl_estimate(gap_M, terms.options.kl_estimator);
   return terms.options.use_bias_correction_kl ? kl_M * ratio_M : kl_M;
 }
@@ -286,7 +287,7 @@ at::Tensor importance_sampling_correction(const at::Tensor& old_logprobs_M,
     log_M = at::zeros({num_completions}, gap_M.options())
                 .index_add(0, completion_M, gap_M)
                 .index_select(0, completion_M);
-  const auto ratio_M = log_M.clamp(-kMaxLogRatio, kMaxLogRatio).exp();
+  const auto ratio_M = log_M.exp();
   if (mode.ends_with("truncate")) return ratio_M.clamp(floor, cap);
   MEED_CHECK(mode.ends_with("mask"), "unknown importance sampling mode " + mode);
   return ratio_M.masked_fill((ratio_M > cap) | (ratio_M < floor), 0.0);

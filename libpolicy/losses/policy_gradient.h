@@ -83,6 +83,8 @@ struct PolicyGradientTotals {
 ///   luspo             mean over completions of the sum over their tokens
 ///   dr_grpo           sum / (completions * max_completion_length)
 ///   bnpo and the rest sum / tokens that count
+/// Exponents are cut at 80, where float32 would soon overflow; up to there nothing is bounded that
+/// TRL does not bound (VESPO's logarithms, at 20).
 /// The entropy bonus is -entropy_coef times the mean entropy of the tokens that count and
 /// the entropy mask keeps. Counts are
 /// those of the whole update, so nothing depends on the micro-batches; where TRL divides by a

@@ -97,6 +97,13 @@ LossOutput kto_loss(const at::Tensor& policy_B, const at::Tensor& ref_B,
   };
   side("rewards/chosen", "logps/chosen", desirable_B);
   side("rewards/rejected", "logps/rejected", desirable_B.logical_not());
+  const auto& metrics = output.metrics;
+  if (metrics.count("rewards/chosen") != 0 && metrics.count("rewards/rejected") != 0) {
+    const auto mean = [&](const char* key) { return metrics.at(key).sum / metrics.at(key).weight; };
+    const auto rows = static_cast<double>(desirable_B.numel());
+    output.metrics["rewards/margins"] = {
+        (mean("rewards/chosen") - mean("rewards/rejected")) * rows, rows};
+  }
   output.metrics["kl"] = {kl, 1.0};
   return output;
 }

@@ -45,7 +45,7 @@ LossOutput logo_loss(const at::Tensor& chosen_B, const at::Tensor& rejected_BV, 
 /// (>= 0, no gradient), desirable_weight (1 - sigmoid(beta (r - kl))) for desirable rows and
 /// undesirable_weight (1 - sigmoid(beta (kl - r))) for the others; kl undefined: 0 (apo_zero_unpaired:
 /// 1 - sigmoid(beta r), sigmoid(beta r)). desirable_B: bool. Metrics as TRL: rewards/{chosen,rejected,
-/// margins}, logps/*, kl.
+/// margins} (of the call's rows, where both kinds are), logps/*, kl.
 LossOutput kto_loss(const at::Tensor& policy_B, const at::Tensor& ref_B,
                     const at::Tensor& desirable_B, double kl, double beta, double desirable_weight,
                     double undesirable_weight, double num_rows);

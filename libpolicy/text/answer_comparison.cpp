@@ -43,8 +43,9 @@ std::optional<char> choice_of(std::string_view text) {
              : std::nullopt;
 }
 
-bool equal_values(const MathExpression& a, const MathExpression& b, double scale_a, double scale_b,
-                  double tolerance) {
+/// nullopt where most of the values are too large to compute, or not defined.
+std::optional<bool> equal_values(const MathExpression& a, const MathExpression& b, double scale_a,
+                                 double scale_b, double tolerance) {
   const auto both = a.variables() + b.variables();
   const int points = both.empty() ? 1 : 5;
   int compared = 0;
@@ -72,7 +73,7 @@ bool equal_values(const MathExpression& a, const MathExpression& b, double scale
     }
     ++compared;
   }
-  return compared * 2 > points;
+  return compared * 2 > points ? std::optional(true) : std::nullopt;
 }
 
 }  // namespace
@@ -93,10 +94,11 @@ AnswerVerdict compare_answers(std::string_view given, std::string_view gold, dou
     const bool interval = a->brackets() == b->brackets() ||
                           (a->brackets().empty() || b->brackets().empty());
     if (!interval) return {false, 1.0};
-    bool equal = equal_values(*a, *b, scale_a, scale_b, tolerance);
-    if (!equal && a->percent() != b->percent())
+    auto equal = equal_values(*a, *b, scale_a, scale_b, tolerance);
+    if (equal == false && a->percent() != b->percent())
       equal = equal_values(*a, *b, a->percent() ? 0.01 : 1.0, b->percent() ? 0.01 : 1.0, tolerance);
-    return {equal, 1.0};
+    if (equal) return {*equal, 1.0};
+    return {key_given == key_gold, key_given == key_gold ? 1.0 : 0.0};
   }
   if (key_given == key_gold) return {true, 1.0};
   // A word within a longer answer, "Paris, France" for "Paris": equal in part, and said so.

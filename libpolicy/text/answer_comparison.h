@@ -8,7 +8,7 @@ namespace meed {
 struct AnswerVerdict {
   bool equal = false;
   /// 1: both were read as expressions, or are the same word or choice; 0.5: compared as loose text;
-  /// 0: there was nothing to compare.
+  /// 0: there was nothing to compare, or what was given cannot be read or computed as mathematics.
   double confidence = 0.0;
 };
 

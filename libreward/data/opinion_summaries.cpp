@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "libreward/data/generated_rows.h"
 #include "libreward/data/opinion_features.h"
@@ -14,7 +15,7 @@ const std::vector<std::string> kInvented = {"waterproof", "titanium", "award",  
 /// Reviews of a product with two summaries of controlled faults (aspects left out, opinions turned
 /// round, invented words, repetition, chatter), compared by a hidden linear utility of the seven
 /// features. As vectors a row has either the features or counts of its words; the texts stand in
-/// prompt, chosen and rejected.
+/// prompt, chosen and rejected, the reviews as a list in the column reviews.
 class OpinionSummaries final : public GeneratedRows {
  public:
   struct Config {
@@ -58,6 +59,7 @@ class OpinionSummaries final : public GeneratedRows {
       auto row = pair(vector_of(reviews, a), vector_of(reviews, b), gold_a, gold_b);
       for (const auto& text : reviews) row.prompt.text += "Review: " + text + "\n";
       row.prompt.text += "Summary:";
+      row.extra["reviews"] = nlohmann::json(reviews).dump();
       row.chosen.text = " " + a;
       row.rejected.text = " " + b;
       rows_.push_back(std::move(row));

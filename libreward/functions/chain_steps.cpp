@@ -52,6 +52,8 @@ class ChainSteps final : public PointwiseReward {
       if (answered) {
         score.value = rest.empty() && step.substr(1) == answer ? 1.0 : 0.0;
         score.step_values.push_back(score.value > 0.0 ? config_.right_answer : config_.wrong);
+        if (step.find_first_not_of("0123456789", 1) != std::string_view::npos || step.size() == 1)
+          score.unreadable = "not_a_number";
       } else {
         score.step_values.push_back(judge(step, chain));
       }

@@ -109,10 +109,16 @@ class Ensemble final : public RewardFunction {
     for (const auto& group : groups) N += static_cast<int64_t>(group.completions.size());
     const auto M = static_cast<int64_t>(members_.size());
     auto rewards_MN = at::zeros({M, N}, at::kDouble);
+    std::vector<std::string> unreadable(static_cast<size_t>(N));  // what the first member says
     for (int64_t m = 0; m < M; ++m) {
       auto* row = rewards_MN.data_ptr<double>() + m * N;
+      size_t n = 0;
       for (const auto& scores : members_[static_cast<size_t>(m)]->score(groups))
-        for (const auto& score : scores) *row++ = score.value;
+        for (const auto& score : scores) {
+          *row++ = score.value;
+          if (unreadable[n].empty()) unreadable[n] = score.unreadable;
+          ++n;
+        }
     }
     if (config_.center_per_prompt) {
       int64_t first = 0;
@@ -132,7 +138,8 @@ class Ensemble final : public RewardFunction {
       auto& row = scores.emplace_back();
       for (size_t g = 0; g < group.completions.size(); ++g, ++n)
         row.push_back({.value = values_N.data_ptr<double>()[n],
-                       .parts = {{"disagreement", spread_N.data_ptr<double>()[n]}}});
+                       .parts = {{"disagreement", spread_N.data_ptr<double>()[n]}},
+                       .unreadable = unreadable[static_cast<size_t>(n)]});
     }
     return scores;
   }

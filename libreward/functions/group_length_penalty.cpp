@@ -4,6 +4,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/text/answer.h"
 #include "libreward/functions/columns.h"
+#include "libreward/functions/unknown_length.h"
 #include "libreward/reward_function.h"
 
 namespace meed {
@@ -38,6 +39,8 @@ class GroupLengthPenalty final : public RewardFunction {
  private:
   std::vector<Score> score_group(const RolloutGroup& group) const {
     std::vector<Score> scores(group.completions.size());
+    for (size_t g = 0; g < scores.size(); ++g)
+      scores[g].unreadable = unknown_length(group.completions[g]);
     const auto right =
         extract_answer(column(group.example, config_.answer_column, "group_length_penalty"));
     if (!right)

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "libreward/functions/unknown_length.h"
 #include "libreward/reward_function.h"
 
 namespace meed {
@@ -24,7 +25,8 @@ class LengthPenalty final : public PointwiseReward {
   Score score_one(const Example&, const Completion& completion) override {
     const auto excess = std::max<int64_t>(
         0, static_cast<int64_t>(completion.token_ids.size()) - config_.free_tokens);
-    return {.value = -static_cast<double>(excess) / static_cast<double>(config_.scale_tokens)};
+    return {.value = -static_cast<double>(excess) / static_cast<double>(config_.scale_tokens),
+            .unreadable = unknown_length(completion)};
   }
   Config config_;
 };
@@ -52,7 +54,8 @@ class Length final : public PointwiseReward {
     const auto distance =
         std::abs(static_cast<int64_t>(completion.token_ids.size()) - config_.target_tokens);
     return {.value = std::max(0.0, 1.0 - static_cast<double>(distance) /
-                                             static_cast<double>(config_.width_tokens))};
+                                             static_cast<double>(config_.width_tokens)),
+            .unreadable = unknown_length(completion)};
   }
   Config config_;
 };

@@ -8,7 +8,8 @@
 namespace meed {
 namespace {
 
-/// 1 for a completion whose final answer equals the row's `answer`, else 0. With `require_format`
+/// 1 for a completion whose final answer equals the row's `answer`, else 0; without a number that float64
+/// holds it is counted as unreadable. With `require_format`
 /// only an answer in the asked form counts: the regular expression must match, and its first group,
 /// if it has one, is the answer.
 class MathAnswer final : public PointwiseReward {
@@ -45,7 +46,9 @@ class MathAnswer final : public PointwiseReward {
       throw DataError("row " + std::to_string(example.row + 1) + ": column \"" +
                       config_.answer_column + "\" holds no number");
     const auto given = answer_of(completion.text);
-    return {.value = given && same_number(*given, *right) ? config_.correct : config_.wrong};
+    Score score{.value = given && same_number(*given, *right) ? config_.correct : config_.wrong};
+    if (!given) score.unreadable = pattern_ ? "not_in_form" : "no_answer";
+    return score;
   }
 
   std::optional<double> answer_of(const std::string& text) const {

@@ -57,6 +57,7 @@ class SearchPrinciples final : public PointwiseReward {
     score.parts["num_searches"] = static_cast<double>(searches.size());
     if (!searches.empty()) score.parts["principles"] = sum / static_cast<double>(searches.size());
     score.step_values.push_back(score.value);
+    score.value_in_steps = true;
     return score;
   }
 

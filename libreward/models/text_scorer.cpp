@@ -129,6 +129,7 @@ class ModelScorer final : public TextScorer {
       for (size_t i = 0; i < text.step_ends.size(); ++i)
         score.step_values.push_back(sigmoid(logits_S[step++].item<double>()));
       score.value = aggregate_steps(score.step_values, model_->format().step_aggregate);
+      score.value_in_steps = true;
       if (score.step_values.empty()) score.unreadable = "no_steps";
       scores.push_back(std::move(score));
     }

@@ -8,12 +8,12 @@
 namespace meed {
 namespace {
 
-/// The outcome reward becomes one number of the step rewards: what an optimiser without step
-/// rewards trains on. A completion without steps keeps its outcome.
+/// The outcome reward becomes one number of the step rewards, which are gone then: what an optimiser
+/// without step rewards trains on. A completion without steps keeps its outcome.
 class SumSteps final : public RewardTransform {
  public:
   struct Config {
-    static constexpr const char* kShapes = "step";
+    static constexpr const char* kShapes = "step -> outcome";
     std::string reduce = "sum";
     void fields(FieldVisitor& v) {
       v.choice("reduce", reduce, {"sum", "mean", "min", "last"}, "How steps become one number.");
@@ -28,6 +28,8 @@ class SumSteps final : public RewardTransform {
         if (!steps.empty()) *outcome = reduced(steps);
         ++outcome;
       }
+    rewards.steps_PGS.clear();
+    rewards.steps_hold_outcome = false;
   }
 
  private:
@@ -41,7 +43,7 @@ class SumSteps final : public RewardTransform {
 };
 
 MEED_REGISTER(reward_transforms, "sum_steps", SumSteps,
-              "The outcome becomes the sum (mean, least, last) of the step rewards.");
+              "The outcome becomes the sum (mean, least, last) of the step rewards, in their place.");
 
 }  // namespace
 }  // namespace meed

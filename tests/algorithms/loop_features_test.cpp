@@ -2,8 +2,13 @@
 
 #include "algorithms/dynamic_sampling.h"
 #include "algorithms/group_selection.h"
+#include "algorithms/grpo.h"
 #include "algorithms/scored_rollouts.h"
+#include "algorithms/token_rewards.h"
+#include "libpolicy/core/run_context.h"
+#include "libpolicy/distributed/communicator.h"
 #include "libpolicy/generation/rollout_store.h"
+#include "libpolicy/losses/gae.h"
 #include "libreward/reward_pipeline.h"
 #include "tests/algorithms/program.h"
 
@@ -30,6 +35,14 @@ ScoredRollouts rollouts_of(const std::vector<double>& rewards, int64_t groups) {
     for (int64_t g = 0; g < G; ++g) group.completions.emplace_back().token_ids = {7};
   }
   return scored;
+}
+
+TEST(GroupSelection, GroupsOfASmallGapGiveNoPair) {
+  const auto scored = rollouts_of({1, 1.05, 0, 0.2, 0.5, 0.5}, 3);
+  EXPECT_TRUE(at::equal(best_and_worst(scored, 0.1),
+                        at::tensor({0.f, 0.f, -1.f, 1.f, 0.f, 0.f}).view({3, 2})));
+  EXPECT_TRUE(at::equal(best_and_worst(scored),
+                        at::tensor({-1.f, 1.f, -1.f, 1.f, 0.f, 0.f}).view({3, 2})));
 }
 
 TEST(GroupSelection, BestAndWorstByRewardWithTiesToTheFirst) {
@@ -183,6 +196,15 @@ TEST_F(LoopFeatures, CooperTrainsPolicyAndVerifierTogether) {
   expect_equal_in_processes(4, cooper, "cooper", "optim.per_device_train_batch_size=4");
   expect_same_after_resuming(cooper, "cooper");
   const auto output = folder_ / "cooper-straight";
+  // An assistant that ends its texts soon; some of what it writes the rule finds wrong.
+  const auto assistant = " algorithm.negatives=assistant algorithm.assistant.path=" + (folder_ / "tiny").string() +
+                         " algorithm.assistant.chat=false 'algorithm.assistant.stop=[a, e, i, o, s, t]'" +
+                         " algorithm.assistant.num_samples=4 algorithm.assistant.max_completion_length=16";
+  expect_equal_in_processes(2, cooper + assistant, "cooper-assistant",
+                            "optim.per_device_train_batch_size=8");
+  EXPECT_GT(last(folder_ / "cooper-assistant-one", "verifier/pairs"), 0.0);
+  ASSERT_EQ(run("train " + cooper + " algorithm.negatives=assistant run.output_dir=" + (folder_ / "cooper-bad").string()), 2);
+  EXPECT_NE(errors().find("assistant.path"), std::string::npos) << errors();
   EXPECT_GT(last(output, "verifier/pairs"), 0.0);
   EXPECT_TRUE(fs::exists(output / "final/reward_model/config.json"));
   EXPECT_GE(last(output, "verifier/heldout_accuracy"), 0.0);
@@ -260,6 +282,128 @@ TEST_F(LoopFeatures, StepRewardsReachTokenLevelOptimisers) {
                             "{type: chain_sums, num_rows: 64}");
     expect_equal_in_two_processes(path, name, "optim.per_device_train_batch_size=8");
   }
+}
+
+/// PPR's equations with the numbers of a trajectory of four steps: R_t = r_p,t + r_o - 1, and r_o once,
+/// on the last step.
+TEST(StepRewards, RenormGivesTheOutcomeOnce) {
+  const auto comm = Communicator::create({}, at::kCPU, "single");
+  NullMetrics metrics;
+  RunContext context{.comm = *comm, .metrics = metrics};
+  RolloutGroup group;
+  group.example.prompt.text = "anna boss friend ?";
+  group.example.extra = {{"answer", "carla"}, {"graph", "anna boss ben;ben friend carla;"}};
+  const std::string first = "<search> anna boss </search><result> ben </result>",
+                    second = "<search> ben friend </search><result> carla </result>";
+  // A right answer, and a wrong one behind a search that was made twice: r_p = (1, 2/3, 2/3).
+  for (const auto& text : {first + second + "<answer> carla </answer>",
+                           first + first + second + "<answer> ben </answer>"}) {
+    auto& completion = group.completions.emplace_back();
+    completion.text = text;
+    completion.token_ids.assign(8, 7);
+    completion.step_ends = {1, 3, 5, 7};
+  }
+  group.completions[0].step_ends = {1, 3, 7};
+  struct Case {
+    std::string transforms;
+    std::vector<double> right, wrong;  // rewards of the tokens 1, 3, (5,) 7
+  };
+  const double third = 1.0 / 3;
+  for (const auto& [transforms, right, wrong] :
+       {Case{"[{type: renorm}]", {1, 1, 0, 1}, {0, -third, -third, 0}},
+        Case{"[{type: renorm, centred_outcome: true}]", {1, 1, 0, .5}, {0, -third, -third, -.5}},
+        Case{"[{type: renorm, centre: false}]", {2, 2, 0, 1}, {1, 1 - third, 1 - third, 0}},
+        Case{"[{type: renorm}, {type: scale, factor: 2}]", {2, 2, 0, 2}, {0, -2 * third, -2 * third, 0}},
+        Case{"[{type: renorm}, {type: sum_steps}]", {0, 0, 0, 3}, {0, 0, 0, -2 * third}},
+        Case{"[]", {1, 1, 0, 1}, {1, 1 - third, 1 - third, 0}}}) {
+    RewardPipeline pipeline(
+        ConfigNode::parse_string("[{type: search_principles, transforms: " + transforms + "}]").items(), context);
+    if (!fs::exists(kTokenizer)) GTEST_SKIP();
+    const auto tokenizer = Tokenizer::load(kTokenizer);
+    int64_t mismatches = 0;
+    const std::vector<RolloutGroup> groups{group};
+    const auto scored = make_scored(groups, pipeline.score(groups), *tokenizer, "", 0, 1, 1, &mismatches);
+    EXPECT_EQ(mismatches, 0);
+    for (size_t g = 0; g < 2; ++g) {
+      const CompletionTokens tokens{.group = 0, .index = g, .mask_T = at::ones({8})};
+      const auto rewards_T = token_rewards(scored, tokens, 0.0, "k1").rewards_T;
+      const auto& wanted = g == 0 ? right : wrong;
+      for (int64_t t = 0; t < 8; ++t)
+        EXPECT_NEAR(rewards_T[t].item<double>(), t % 2 == 1 ? wanted[static_cast<size_t>(t / 2)] : 0.0, 1e-12)
+            << transforms << g << t;
+      // Without a critic and at gamma 1 the first token's advantage is the whole return.
+      const auto gae = compute_gae(rewards_T, at::zeros({8}, at::kDouble), 1.0, 1.0);
+      EXPECT_NEAR(gae.advantages_T[0].item<double>(), std::accumulate(wanted.begin(), wanted.end(), 0.0), 1e-12);
+    }
+  }
+}
+
+/// Outcomes that no step holds still count, beside the steps.
+TEST_F(LoopFeatures, ProcessSupervisionGivesEveryTokenTheStepsThatEndBehindIt) {
+  const auto comm = Communicator::create({}, at::kCPU, "single");
+  NullMetrics metrics;
+  RunContext context{.comm = *comm, .metrics = metrics};
+  ScoredRollouts scored;
+  auto& group = scored.groups.emplace_back();
+  for (const auto& ends : {std::vector<int64_t>{1, 3}, std::vector<int64_t>{2}}) {
+    auto& completion = group.completions.emplace_back();
+    completion.token_ids.assign(5, 7);
+    completion.step_ends = ends;
+  }
+  scored.num_groups = 1;
+  scored.places = {0};
+  scored.rewards_PG = at::tensor({1.0, 0.0}, at::kDouble).view({1, 2});
+  scored.tokens_PGT = {{{0, 2, 0, 1, 0}, {0, 0, 0, 0, 0}}};  // step rewards 2, 1 and 0: mean 1
+  std::vector<CompletionTokens> tokens{{.group = 0, .index = 0, .mask_T = at::ones({5})},
+                                       {.group = 0, .index = 1, .mask_T = at::ones({5})}};
+  const auto advantages = [&](const std::string& mode) {
+    Grpo::Config config;
+    config.process_supervision = mode;
+    config.scale_rewards = "none";
+    Grpo grpo(config, context);
+    const auto first_PG = grpo.advantages(scored, *comm);
+    grpo.token_advantages(scored, tokens, *comm, metrics);
+    EXPECT_EQ(first_PG[0][0].item<double>(), tokens[0].advantages_T[0].item<double>());
+    return at::cat({tokens[0].advantages_T, tokens[1].advantages_T});
+  };
+  EXPECT_TRUE(at::allclose(advantages("steps"), at::tensor({1.f, 1.f, 0.f, 0.f, 0.f, -1.f, -1.f, -1.f, 0.f, 0.f})));
+  EXPECT_TRUE(at::allclose(advantages("outcome_and_steps"),
+                           at::tensor({1.5f, 1.5f, .5f, .5f, .5f, -1.5f, -1.5f, -1.5f, -.5f, -.5f})));
+}
+
+TEST_F(LoopFeatures, GrpoWithProcessSupervisionTrainsAndAgreesOnTwoProcesses) {
+  const std::string rewards = "[{type: chain_steps, transforms: [{type: step_clip, eta: 0.92}]}]";
+  const auto path = write("process", "type: grpo, process_supervision: outcome_and_steps, num_iterations: 2, scale_rewards: batch",
+                          ", step_separator: \";\"", rewards, "{type: chain_sums, num_rows: 64}");
+  expect_equal_in_two_processes(path, "process", "optim.per_device_train_batch_size=8");
+  EXPECT_GE(last(folder_ / "process-one", "completions/mean_steps"), 0.0);
+  const auto refused = [&](const std::string& overrides, const std::string& reason) {
+    EXPECT_EQ(run("train " + path + " " + overrides + " run.output_dir=" + (folder_ / "process-bad").string()), 2) << overrides;
+    EXPECT_NE(errors().find(reason), std::string::npos) << errors();
+  };
+  refused("algorithm.process_supervision=none", "step_clip changes step rewards, which grpo does not read without process_supervision");
+  refused("algorithm.advantage_estimator=rloo", "needs advantage_estimator: group");
+  refused("algorithm.loss_type=vespo", "weighs whole sequences");
+  refused("algorithm.importance_sampling_level=sequence", "needs importance_sampling_level: token");
+  refused("rollout.dynamic_sampling=true", "whatever their steps");
+  refused("'rewards=[{type: math_answer}]'", "process_supervision needs a reward of steps");
+}
+
+/// The features of opinion summaries from their pairs into the loop: the head that reward_head trains is
+/// the reward of a policy.
+TEST_F(LoopFeatures, OpinionFeaturesRewardAPolicy) {
+  const auto head = folder_ / "opinions.yaml";
+  std::ofstream(head) << "run: {output_dir: " << (folder_ / "opinions").string() << ", max_steps: 30}\n"
+                      << "algorithm: {type: reward_head, head: {type: mlp, layers: 2, activation: silu, hidden_size: 16}}\n"
+                      << "data: {type: opinion_summaries, num_rows: 200}\n"
+                      << "optim: {learning_rate: 0.01, per_device_train_batch_size: 100}\n";
+  ASSERT_EQ(run("train " + head.string()), 0) << errors();
+  const auto path = write("opinion_policy", "type: ppo, num_ppo_epochs: 1", "",
+                          "[{type: opinion_features, path: " + (folder_ / "opinions/final").string() + "}]",
+                          "{type: opinion_summaries, num_rows: 16}");
+  ASSERT_EQ(run("train " + path + " run.max_steps=2"), 0) << errors();
+  EXPECT_TRUE(std::isfinite(last(folder_ / "opinion_policy", "rewards/opinion_features/mean")));
+  EXPECT_GE(last(folder_ / "opinion_policy", "rewards/opinion_features/hallucination"), 0.0);
 }
 
 TEST_F(LoopFeatures, StepsEndAtTheirSeparator) {

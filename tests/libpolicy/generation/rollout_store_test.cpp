@@ -39,6 +39,7 @@ StoredRollouts some_rollouts(int64_t step) {
   }
   rollouts.rewards_PG = at::arange(6, at::kDouble).view({2, 3});
   rollouts.rewards_PG[1][2] = std::nan("");
+  if (step > 4) rollouts.terminal_PG = rollouts.rewards_PG - 1.0;
   rollouts.advantages_PG = at::arange(6, at::kFloat).view({2, 3}) - 2.0;
   rollouts.components["math"] = rollouts.rewards_PG * 2;
   rollouts.transformed["math"] = rollouts.rewards_PG * 3;
@@ -75,6 +76,8 @@ void expect_same(const StoredRollouts& a, const StoredRollouts& b) {
     return at::allclose(x, y, 0, 0, /*equal_nan=*/true);
   };
   EXPECT_TRUE(same(a.rewards_PG, b.rewards_PG));
+  ASSERT_EQ(a.terminal_PG.defined(), b.terminal_PG.defined());
+  if (a.terminal_PG.defined()) EXPECT_TRUE(same(a.terminal_PG, b.terminal_PG));
   EXPECT_TRUE(same(a.advantages_PG, b.advantages_PG));
   EXPECT_TRUE(same(a.components.at("math"), b.components.at("math")));
   EXPECT_TRUE(same(a.transformed.at("math"), b.transformed.at("math")));

@@ -197,6 +197,32 @@ TEST(PolicyGradient, CovarianceLossesTouchTheirTokensOnly) {
   EXPECT_EQ(clipped.metrics.at("clip_cov/clipped").sum, 1.0);
 }
 
+/// TRL bounds no log-ratio outside VESPO; where float32 would overflow the loss stays finite.
+TEST(PolicyGradient, LargeLogRatiosAreNotCutBelowOverflow) {
+  PolicyGradientInputs in;
+  in.logprobs_M = at::tensor({-0.5f, -1.0f, -2.0f}).requires_grad_();
+  in.old_logprobs_M = at::tensor({-25.5f, -3.0f, -1.0f});
+  in.mask_M = at::ones({3});
+  in.completion_M = at::tensor({0, 0, 1}, at::kLong);
+  in.advantages_C = at::tensor({-1.0f, -1.0f});
+  const PolicyGradientTotals totals{3, 2, 4};
+  const auto token = policy_gradient_loss(in, {.loss_type = "dapo"}, totals);
+  const double e25 = std::exp(25.0);
+  EXPECT_NEAR(token.loss.item<double>() / e25, (e25 + std::exp(2.0) + 0.8) / 3 / e25, 1e-6);
+  token.loss.backward();
+  EXPECT_NEAR(in.logprobs_M.grad()[0].item<double>() / e25, 1.0 / 3, 1e-6);
+  // The mean of 25 and 2.
+  const auto sequence = policy_gradient_loss(
+      in, {.loss_type = "grpo", .importance_sampling_level = "sequence"}, totals);
+  EXPECT_NEAR(sequence.loss.item<double>(), (std::exp(13.5) + 0.8) / 2, 0.1);
+  in.old_logprobs_M = at::tensor({-200.5f, -3.0f, 300.0f});
+  in.logprobs_M.mutable_grad().reset();
+  const auto far = policy_gradient_loss(in, {.loss_type = "dapo"}, totals);
+  far.loss.backward();
+  EXPECT_TRUE(std::isfinite(far.loss.item<double>()));
+  EXPECT_TRUE(in.logprobs_M.grad().isfinite().all().item<bool>());
+}
+
 TEST(PolicyGradient, PreClipBoundsTheRatioAndItsGradient) {
   PolicyGradientInputs in;
   in.logprobs_M = at::tensor({19.0f, -30.0f}).requires_grad_();

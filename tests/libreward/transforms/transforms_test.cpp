@@ -129,6 +129,33 @@ TEST_F(Transforms, ShapesThatDoNotFitAreRefused) {
             std::string::npos);
 }
 
+TEST_F(Transforms, ShapesAreFollowedThroughTheTransforms) {
+  const auto node = [](const std::string& yaml) { return ConfigNode::parse_string(yaml, "r.yaml"); };
+  EXPECT_NE(check_shapes(node("{type: chain_steps, transforms: [{type: sum_steps}, {type: step_delta}]}"))
+                .find("step_delta takes step rewards, but chain_steps and the transforms before leave "
+                      "only outcome rewards"),
+            std::string::npos);
+  const auto left = shapes_of(node("{type: chain_steps, transforms: [{type: step_clip}]}"));
+  EXPECT_EQ(left.left, "outcome step");
+  EXPECT_EQ(left.shaper, "step_clip");
+  const auto summed =
+      shapes_of(node("{type: chain_steps, transforms: [{type: step_clip}, {type: sum_steps}]}"));
+  EXPECT_EQ(summed.left, "outcome");
+  EXPECT_EQ(summed.shaper, "");
+  EXPECT_EQ(shapes_of(node("{type: math_answer}")).left, "outcome");
+}
+
+TEST_F(Transforms, StepsThatBecomeTheOutcomeAreGone) {
+  RewardBatch batch{.outcome_PG = at::ones({1, 2}, at::kDouble), .steps_PGS = {{{.5, .25}, {}}}};
+  make("{type: renorm}")->apply(batch);
+  EXPECT_TRUE(batch.steps_hold_outcome);
+  make("{type: sum_steps}")->apply(batch);
+  EXPECT_FALSE(batch.steps_hold_outcome);
+  EXPECT_TRUE(batch.steps_PGS.empty());
+  EXPECT_NEAR(batch.outcome_PG[0][0].item<double>(), .5 + 1 - 1 + 1, 1e-12);
+  EXPECT_EQ(batch.outcome_PG[0][1].item<double>(), 1.0);
+}
+
 TEST_F(Transforms, RenormWithoutItsMinusOneIsTheNaiveSum) {
   expect_near(steps({"{type: renorm, centre: false}"}, {.5, 1, .3}, 1.0), {1.5, 2, 1});
 }
