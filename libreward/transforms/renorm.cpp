@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "libreward/reward_transform.h"
 
 namespace meed {
@@ -7,7 +9,8 @@ namespace {
 
 /// Principle process reward with ReNorm: R_t = r_p,t + r_o - 1 for every step but the last, which
 /// gets the outcome r_o (r_o - 1/2 if centred). A good step of a failed trajectory and a poor step
-/// of a successful one get about 0.
+/// of a successful one get about 0. The outcome moves into the last step, so that it counts once:
+/// an optimiser without step rewards needs sum_steps behind this.
 class Renorm final : public RewardTransform {
  public:
   struct Config {
@@ -20,16 +23,16 @@ class Renorm final : public RewardTransform {
   };
   explicit Renorm(const Config& config) : config_(config) {}
   void apply(RewardBatch& rewards) override {
-    const auto outcome = rewards.outcome_PG.to(at::kDouble).contiguous();
-    const auto* r_o = outcome.data_ptr<double>();
-    for (size_t p = 0, i = 0; p < rewards.steps_PGS.size(); ++p) {
-      for (auto& steps : rewards.steps_PGS[p]) {
-        const double success = r_o[i++];
-        if (steps.empty()) continue;
+    rewards.outcome_PG = rewards.outcome_PG.to(at::kDouble).contiguous().clone();
+    auto* outcome = rewards.outcome_PG.data_ptr<double>();
+    for (auto& group : rewards.steps_PGS)
+      for (auto& steps : group) {
+        double& success = *outcome++;
+        if (steps.empty() || std::isnan(success)) continue;
         for (double& step : steps) step += success - (config_.centre ? 1.0 : 0.0);
         steps.back() = config_.centred_outcome ? success - 0.5 : success;
+        success = 0.0;
       }
-    }
   }
 
  private:

@@ -9,7 +9,8 @@ namespace meed {
 namespace {
 
 /// The outcome reward becomes one number of the step rewards: what an optimiser without step
-/// rewards trains on. A completion without steps keeps its outcome.
+/// rewards trains on. The steps are then gone, so that no optimiser counts them twice. A completion
+/// without steps keeps its outcome.
 class SumSteps final : public RewardTransform {
  public:
   struct Config {
@@ -28,6 +29,7 @@ class SumSteps final : public RewardTransform {
         if (!steps.empty()) *outcome = reduced(steps);
         ++outcome;
       }
+    rewards.steps_PGS.clear();
   }
 
  private:

@@ -74,6 +74,19 @@ TEST_F(Transforms, RenormHasTheWorkedTable) {
   }
 }
 
+TEST_F(Transforms, AnOutcomeIsInTheStepsOrInTheSumNeverInBoth) {
+  RewardBatch batch{.outcome_PG = at::tensor({1.0, 0.0, 1.0}, at::kDouble).reshape({1, 3}),
+                    .steps_PGS = {{{.5, 1.0}, {1.0, 0.0}, {}}}};
+  make("{type: renorm}")->apply(batch);
+  expect_near(batch.steps_PGS[0][0], {.5, 1.0});
+  expect_near(batch.steps_PGS[0][1], {0.0, 0.0});
+  // A completion without steps keeps its outcome.
+  EXPECT_TRUE(at::equal(batch.outcome_PG, at::tensor({0.0, 0.0, 1.0}, at::kDouble).reshape({1, 3})));
+  make("{type: sum_steps}")->apply(batch);
+  EXPECT_TRUE(at::equal(batch.outcome_PG, at::tensor({1.5, 0.0, 1.0}, at::kDouble).reshape({1, 3})));
+  EXPECT_TRUE(batch.steps_PGS.empty());
+}
+
 TEST_F(Transforms, LogSigmoidHasTheWorkedValuesAndSumsToAnAnd) {
   const std::string yaml = "{type: log_sigmoid, reference: value}";
   const auto u = outcomes(yaml, {-2, 0, 2, 4, 6});
