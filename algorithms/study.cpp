@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -26,6 +27,7 @@ const std::vector<std::string> kTakes = {"last", "first", "max", "min", "mean"};
 struct Figure {
   std::optional<double> number;
   std::string arm, metric, take = "last";
+  int64_t up_to_step = std::numeric_limits<int64_t>::max();
 };
 
 /// nullopt if the text is neither a number nor "arm/metric".
@@ -42,7 +44,15 @@ std::optional<Figure> parse_figure(const std::string& text) {
   if (slash == 0 || slash == std::string::npos || slash + 1 == text.size()) return std::nullopt;
   figure.arm = text.substr(0, slash);
   figure.metric = text.substr(slash + 1, at == std::string::npos ? at : at - slash - 1);
-  if (at != std::string::npos) figure.take = text.substr(at + 1);
+  if (at != std::string::npos) {
+    const auto colon = text.find(':', at);
+    figure.take = text.substr(at + 1, colon == std::string::npos ? colon : colon - at - 1);
+    if (colon != std::string::npos) {
+      const auto* last = text.data() + text.size();
+      const auto end = std::from_chars(text.data() + colon + 1, last, figure.up_to_step);
+      if (end.ec != std::errc() || end.ptr != last || figure.up_to_step < 0) return std::nullopt;
+    }
+  }
   if (std::find(kTakes.begin(), kTakes.end(), figure.take) == kTakes.end()) return std::nullopt;
   return figure;
 }
@@ -57,21 +67,29 @@ bool is_name(const std::string& text) {
                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
 }
 
-/// All values of each metric of a run, in order.
-std::map<std::string, std::vector<double>> read_metrics(const fs::path& folder) {
-  std::map<std::string, std::vector<double>> values;
+/// The steps and values of each metric of a run, in order.
+struct Series {
+  std::vector<int64_t> steps;
+  std::vector<double> values;
+};
+std::map<std::string, Series> read_metrics(const fs::path& folder) {
+  std::map<std::string, Series> metrics;
   std::ifstream file(folder / "metrics.jsonl");
   if (!file) throw DataError((folder / "metrics.jsonl").string() + ": cannot be read");
   for (std::string line; std::getline(file, line);) {
     const auto row = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!row.is_object()) continue;
-    for (const auto& [key, value] : row.items())
-      if (value.is_number()) values[key].push_back(value.get<double>());
+    for (const auto& [key, value] : row.items()) {
+      if (!value.is_number()) continue;
+      metrics[key].steps.push_back(row.value("step", int64_t{0}));
+      metrics[key].values.push_back(value.get<double>());
+    }
   }
-  return values;
+  return metrics;
 }
 
 double take(const std::vector<double>& values, const std::string& how) {
+  if (values.empty()) return std::nan("");
   if (how == "first") return values.front();
   if (how == "max") return *std::max_element(values.begin(), values.end());
   if (how == "min") return *std::min_element(values.begin(), values.end());
@@ -106,7 +124,11 @@ class Figures {
     if (!runs_.contains(folder.string())) runs_[folder.string()] = read_metrics(folder);
     const auto& metrics = runs_[folder.string()];
     const auto found = metrics.find(figure.metric);
-    if (found != metrics.end()) return take(found->second, figure.take);
+    if (found != metrics.end()) {
+      const auto& [steps, values] = found->second;
+      const auto end = std::upper_bound(steps.begin(), steps.end(), figure.up_to_step);
+      return take({values.begin(), values.begin() + (end - steps.begin())}, figure.take);
+    }
     std::vector<std::string> known;
     for (const auto& [name, values] : metrics) known.push_back(name);
     const auto nearest = nearest_name(figure.metric, known);
@@ -117,7 +139,7 @@ class Figures {
 
  private:
   std::string output_dir_;
-  std::map<std::string, std::map<std::string, std::vector<double>>> runs_;
+  std::map<std::string, std::map<std::string, Series>> runs_;
 };
 
 std::string number_text(double value) {
@@ -208,7 +230,7 @@ void StudyCheck::fields(FieldVisitor& v) {
   v.field("claim", claim, "What is claimed, in words.");
   v.field("value", value,
           "The figure: arm/metric is the metric's last value in that arm's run; arm/metric@first, "
-          "@max, @min, @mean of all its values; or a number.");
+          "@max, @min, @mean of all its values, @mean:50 of those up to step 50; or a number.");
   v.required("value");
   v.field("minus", minus, "A figure to subtract.");
   v.field("over", over, "A figure to divide by, after the subtraction.");
@@ -222,7 +244,7 @@ void StudyCheck::fields(FieldVisitor& v) {
                                    {"over", &over},
                                    {"over_minus", &over_minus}})
     v.require(text->empty() || parse_figure(*text), name,
-              "must be a number or arm/metric, perhaps with @first, @max, @min or @mean; got \"" +
+              "must be a number or arm/metric, perhaps with @first, @max, @min or @mean, and :STEP; got \"" +
                   *text + "\"");
 }
 

@@ -70,6 +70,7 @@ RunRecorder::Options recorder_options(const Recipe& recipe,
   options.run_name = recipe.run.run_name;
   options.algorithm = algorithms().name_of(*recipe.algorithm);
   options.max_completions_per_step = std::max<int64_t>(recipe.run.num_completions_to_log, 1);
+  options.max_eval_completions = std::max<int64_t>(recipe.run.num_eval_completions_to_log, 1);
   if (checkpoint) options.resume_step = checkpoint_step(*checkpoint);
   return options;
 }

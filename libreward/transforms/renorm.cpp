@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "libreward/reward_transform.h"
 
 namespace meed {
@@ -26,7 +28,7 @@ class Renorm final : public RewardTransform {
     for (size_t p = 0, i = 0; p < rewards.steps_PGS.size(); ++p) {
       for (auto& steps : rewards.steps_PGS[p]) {
         const double success = r_o[i++];
-        if (steps.empty()) continue;
+        if (steps.empty() || std::isnan(success)) continue;
         for (double& step : steps) step += success - (config_.centre ? 1.0 : 0.0);
         steps.back() = config_.centred_outcome ? success - 0.5 : success;
       }

@@ -59,6 +59,17 @@ TEST_F(Environments, ManyTurnsGiveTheSameOnTwoProcessesAndCallsAreCounted) {
   EXPECT_GT(calls, 0.5);
 }
 
+TEST_F(Environments, AnEvaluationLogsAsManyCompletionsAsAsked) {
+  ASSERT_EQ(run("train " + write("logged", base()) +
+                " run.max_steps=1 run.num_eval_completions_to_log=70 eval_data.num_rows=90"),
+            0)
+      << errors();
+  std::ifstream file(folder_ / "logged/completions.jsonl");
+  int64_t before = 0;
+  for (std::string line; std::getline(file, line);) before += Json::parse(line)["phase"] == "before";
+  EXPECT_EQ(before, 70);
+}
+
 TEST_F(Environments, AWrongOneIsNamed) {
   EXPECT_EQ(run("train " + write("wrong", "absent") + " rollout.environment.type=graph_serch"), 2);
   EXPECT_NE(errors().find("graph_search"), std::string::npos) << errors();

@@ -87,15 +87,17 @@ study:
     - {claim: it never ends, value: learns/loss, over: still/loss, at_most: 0.001}
     - {claim: it goes on from there, value: further/loss@first, minus: learns/loss@min, at_most: 0.5}
     - {claim: the steps, value: 3, minus: still/step@max, at_least: 0, at_most: 0}
+    - {claim: the first steps, value: still/step@mean:2, at_least: 1.5, at_most: 1.5}
 )";
   ASSERT_EQ(run("train " + path.string()), 0) << errors();
   const auto results = Json::parse(std::ifstream(out / "results.json"));
   EXPECT_EQ(results["seeds"], Json({3, 4}));
-  EXPECT_EQ(results["checks"].size(), 4u);
+  EXPECT_EQ(results["checks"].size(), 5u);
   EXPECT_TRUE(results["checks"][0]["reached"]) << results;
   EXPECT_FALSE(results["checks"][1]["reached"]) << results;
   EXPECT_TRUE(results["checks"][2]["reached"]) << results;
   EXPECT_TRUE(results["checks"][3]["reached"]) << results;
+  EXPECT_TRUE(results["checks"][4]["reached"]) << results;
   EXPECT_NE(losses(out / "still/seed-3"), losses(out / "still/seed-4"));
   EXPECT_EQ(run("train " + path.string()), 2);
   EXPECT_NE(errors().find("--resume"), std::string::npos) << errors();
