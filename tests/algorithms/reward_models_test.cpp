@@ -332,7 +332,7 @@ TEST_F(RewardModels, MembersOfAnEnsembleDifferByWhatTheRecipeSays) {
   };
   EXPECT_EQ(seeds(init, "1"), (std::pair{3, 4}));
   EXPECT_EQ(seeds(order, "1"), (std::pair{4, 3}));
-  EXPECT_EQ(seeds(both, "1"), (std::pair{4, -1}));
+  EXPECT_EQ(seeds(both, "1"), (std::pair{4, 0}));  // null
   EXPECT_NE(first_weights(init, "0"), first_weights(init, "1"));
   EXPECT_NE(first_weights(order, "0"), first_weights(order, "1"));
   EXPECT_EQ(first_weights(order, "0"), first_weights(both, "0"));
