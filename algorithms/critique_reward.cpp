@@ -24,6 +24,7 @@ class CritiqueReward final : public OfflineAlgorithm {
     CritiqueFormat format;
     int64_t max_length = 1024;
     bool evaluate_generated = true;
+    std::optional<int64_t> head_seed;
     void fields(FieldVisitor& v) {
       v.component("head", head, reward_heads(),
                   "What scores a critique's last token: linear or mlp; null: linear.");
@@ -37,6 +38,10 @@ class CritiqueReward final : public OfflineAlgorithm {
       v.field("max_length", max_length, "Longer prompts and completions lose their start.");
       v.field("evaluate_generated", evaluate_generated,
               "Evaluate with critiques that the model writes too (eval_generated_accuracy).");
+      v.field("head_seed", head_seed,
+              "Seed of the head's first weights; null: run.seed, which the order of the data "
+              "follows too.");
+      v.require(!head_seed || *head_seed >= 0, "head_seed", "must not be negative");
       v.require(format.num_critiques > 0, "num_critiques", "must be positive");
       v.require(format.max_critique_length > 0, "max_critique_length", "must be positive");
       v.require(format.temperature >= 0, "temperature", "must not be negative");
@@ -57,9 +62,9 @@ class CritiqueReward final : public OfflineAlgorithm {
     const auto& recipe = run.recipe();
     if (recipe.lora.r > 0)
       throw ConfigError("lora.r: critique_reward trains all weights; leave the lora section out");
-    model_ = CritiqueModel::load(recipe.model.path,
-                                 {.dtype = parse_dtype(recipe.model.dtype), .trainable = true},
-                                 &*config_.head, run.seed());
+    model_ = CritiqueModel::load(
+        recipe.model.path, {.dtype = parse_dtype(recipe.model.dtype), .trainable = true},
+        &*config_.head, config_.head_seed ? static_cast<uint64_t>(*config_.head_seed) : run.seed());
     model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
     const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
       model_->save(folder, &run.tokenizer(), dtype, config_.format);

@@ -52,6 +52,16 @@ void for_each_model(
 /// Mean of values with mean +- 1.96 standard errors.
 EvaluationResult summarise_mean(const std::string& model, const std::string& metric,
                                 const std::vector<double>& values);
+/// Mean of values that come in clusters (pairs of one prompt are not independent), by the number of
+/// each one's cluster.
+EvaluationResult clustered_mean(const std::string& model, const std::string& metric,
+                                const std::vector<double>& values,
+                                const std::vector<size_t>& cluster_of);
+/// The same of values in [0, 1], with Wilson's interval at the number of independent values that
+/// has the same standard error.
+EvaluationResult clustered_share(const std::string& model, const std::string& metric,
+                                 const std::vector<double>& right,
+                                 const std::vector<size_t>& cluster_of);
 /// Share of successes with Wilson's interval.
 EvaluationResult summarise_share(const std::string& model, const std::string& metric,
                                  int64_t successes, int64_t count);

@@ -8,6 +8,7 @@
 #include "algorithms/policy.h"
 #include "algorithms/reward_inspection.h"
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/ranking.h"
 #include "libpolicy/data/dataset.h"
 #include "libreward/models/fused_scorer.h"
 #include "libreward/models/text_scorer.h"
@@ -16,44 +17,6 @@ namespace meed {
 namespace {
 
 constexpr double kZ95 = 1.959964;  // two-sided 95 % of the normal distribution
-
-/// Standard error of a mean whose values come in clusters (pairs of one prompt are not
-/// independent): root of the sum over clusters of squared sums of deviations, by n, with G / (G -
-/// 1).
-double clustered_error(const std::vector<double>& values, const std::vector<size_t>& cluster_of) {
-  double mean = 0.0;
-  for (const double value : values) mean += value;
-  mean /= static_cast<double>(values.size());
-  std::map<size_t, double> sums;
-  for (size_t i = 0; i < values.size(); ++i) sums[cluster_of[i]] += values[i] - mean;
-  const auto G = static_cast<double>(sums.size());
-  if (sums.size() < 2) return 0.0;
-  double squares = 0.0;
-  for (const auto& [cluster, sum] : sums) squares += sum * sum;
-  return std::sqrt(squares * G / (G - 1.0)) / static_cast<double>(values.size());
-}
-
-EvaluationResult clustered_mean(const std::string& model, const std::string& metric,
-                                const std::vector<double>& values,
-                                const std::vector<size_t>& cluster_of) {
-  double mean = 0.0;
-  for (const double value : values) mean += value / static_cast<double>(values.size());
-  const double half = kZ95 * clustered_error(values, cluster_of);
-  return {model, metric, mean, mean - half, mean + half, static_cast<int64_t>(values.size())};
-}
-
-/// Wilson's interval at the number of independent pairs that has the same standard error.
-EvaluationResult clustered_share(const std::string& model, const std::string& metric,
-                                 const std::vector<double>& right,
-                                 const std::vector<size_t>& cluster_of) {
-  const auto plain = clustered_mean(model, metric, right, cluster_of);
-  const double error = clustered_error(right, cluster_of), p = plain.value;
-  auto n = static_cast<double>(right.size());
-  if (error > 0.0) n = std::min(n, p * (1.0 - p) / (error * error));
-  const double z2 = kZ95 * kZ95, centre = (p + z2 / (2 * n)) / (1 + z2 / n);
-  const double half = kZ95 * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
-  return {model, metric, p, centre - half, centre + half, plain.count};
-}
 
 /// How often reward models put the chosen text above the rejected one, side by side on the same
 /// pairs. Intervals count the pairs of one prompt as one cluster; from the second model on, the

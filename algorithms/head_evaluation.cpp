@@ -9,8 +9,8 @@
 #include <map>
 #include <numeric>
 
-#include "algorithms/monitors/hacking_monitor.h"
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/ranking.h"
 #include "libreward/losses/regression.h"
 
 namespace meed {
@@ -48,10 +48,11 @@ struct Scores {
   at::Tensor logits_N;        ///< pairs: log-odds that the first is better
   at::Tensor differences_NK;  ///< pairs: first member's outputs
   at::Tensor second_MN;
+  at::Tensor aspects_NJ;  ///< pairs: differences of first member's aspects; undefined: none
 };
 
 Scores score(const FeatureHeads& heads, const Rows& rows, bool pairs) {
-  std::vector<at::Tensor> rewards, second, outputs, gates, logits, differences;
+  std::vector<at::Tensor> rewards, second, outputs, gates, logits, differences, aspects;
   for (size_t first = 0; first < rows.size(); first += kRowsAtATime) {
     const auto part =
         ExampleRows(rows).subspan(first, std::min<size_t>(kRowsAtATime, rows.size() - first));
@@ -64,14 +65,17 @@ Scores score(const FeatureHeads& heads, const Rows& rows, bool pairs) {
     auto other = head_input(part, "rejected_features");
     if (part[0]->vectors.count("context_features") == 0) other.context_BD = input.context_BD;
     second.push_back(heads.member_rewards(other));
-    differences.push_back(output.outputs_BK - heads.member(0).forward(other).outputs_BK);
+    const auto output_of_other = heads.member(0).forward(other);
+    differences.push_back(output.outputs_BK - output_of_other.outputs_BK);
+    if (output.aspects_BJ.defined())
+      aspects.push_back(output.aspects_BJ - output_of_other.aspects_BJ);
     logits.push_back(heads.preference(input, other));
   }
   const auto joined = [](const std::vector<at::Tensor>& parts, int64_t dim) {
     return parts.empty() ? at::Tensor() : at::cat(parts, dim);
   };
-  return {joined(rewards, 1), joined(outputs, 0),     joined(gates, 0),
-          joined(logits, 0),  joined(differences, 0), joined(second, 1)};
+  return {joined(rewards, 1),     joined(outputs, 0), joined(gates, 0),  joined(logits, 0),
+          joined(differences, 0), joined(second, 1),  joined(aspects, 0)};
 }
 
 /// Confidence and accuracy by confidence: five bins from a half to 1.
@@ -143,16 +147,47 @@ void note_lengths(const Rows& rows, const std::vector<double>& first,
   lengths.insert(lengths.end(), rejected.begin(), rejected.end());
   auto rewards = first;
   rewards.insert(rewards.end(), second.begin(), second.end());
-  writer.record("eval_length_spearman", spearman(rewards, lengths));
+  writer.record("eval_length_spearman", rank_correlation(rewards, lengths));
 }
 
-void note_pairs(const FeatureHeads& heads, const Rows& rows, MetricsWriter& writer) {
+/// How often each aspect's difference (the reward's, of a head without aspects) has the sign of its
+/// label; and how often the largest gate is that of the aspect named in the column `aspect`.
+void note_aspects(const FeatureHeads& heads, const Rows& rows, const HeadObjective& objective,
+                  const Scores& scores, MetricsWriter& writer) {
+  double right = 0.0, count = 0.0;
+  const auto& columns = objective.aspect_columns();
+  for (size_t j = 0; j < columns.size(); ++j) {
+    const auto values =
+        numbers(scores.aspects_NJ.defined() ? scores.aspects_NJ.select(1, static_cast<int64_t>(j))
+                                            : scores.logits_N);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const double label = number_of(*rows[i], columns[j]).value_or(0.0);
+      count += label != 0.0;
+      right += label * values[i] > 0.0;
+    }
+  }
+  if (count > 0.0) writer.record("eval_aspect_accuracy", right / count);
+  const auto names = heads.member(0).gate_names();
+  if (!scores.gates_NK.defined() || rows[0]->extra.count("aspect") == 0) return;
+  const auto largest = numbers(scores.gates_NK.argmax(/*dim=*/1));
+  double agreed = 0.0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto found = rows[i]->extra.find("aspect");
+    agreed +=
+        found != rows[i]->extra.end() && names[static_cast<size_t>(largest[i])] == found->second;
+  }
+  writer.record("eval_gate_accuracy", agreed / static_cast<double>(rows.size()));
+}
+
+void note_pairs(const FeatureHeads& heads, const Rows& rows, const HeadObjective& objective,
+                MetricsWriter& writer) {
   const auto scores = score(heads, rows, /*pairs=*/true);
   writer.record("eval_accuracy", share(scores.logits_N > 0));
   writer.record("eval_margin", scores.logits_N.to(at::kDouble).mean().item<double>());
   note_reliability(scores.logits_N, writer);
   note_clusters(rows, scores, writer);
   note_flips(rows, scores.logits_N, writer);
+  note_aspects(heads, rows, objective, scores, writer);
   const auto first = numbers(heads.aggregated(scores.rewards_MN));
   const auto second = numbers(heads.aggregated(scores.second_MN));
   note_lengths(rows, first, second, writer);
@@ -241,7 +276,7 @@ void note_labelled(const FeatureHeads& heads, const Rows& rows, const HeadObject
   const auto gold = column(rows, "gold");
   if (gold.empty()) return;
   writer.record("eval_pair_accuracy", pair_accuracy(rewards, gold));
-  writer.record("eval_gold_spearman", spearman(rewards, gold));
+  writer.record("eval_gold_spearman", rank_correlation(rewards, gold));
   double best = 0.0;
   for (int64_t k = 0; k < scores.outputs_NK.size(1); ++k) {
     const double own = pair_accuracy(numbers(scores.outputs_NK.select(1, k)), gold);
@@ -299,30 +334,13 @@ void note_candidates(const FeatureHeads& heads, const Rows& rows, MetricsWriter&
 
 }  // namespace
 
-double area_under_curve(std::span<const double> scores, const std::vector<bool>& positive) {
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] < scores[b]; });
-  double ranks = 0.0, ones = 0.0;
-  for (size_t i = 0; i < order.size();) {
-    size_t end = i;
-    while (end < order.size() && scores[order[end]] == scores[order[i]]) ++end;
-    const double rank = 0.5 * static_cast<double>(i + 1 + end);  // mean of ranks i+1 .. end
-    for (; i < end; ++i)
-      if (positive[order[i]]) ranks += rank, ones += 1.0;
-  }
-  const double zeros = static_cast<double>(scores.size()) - ones;
-  if (ones == 0.0 || zeros == 0.0) return std::nan("");
-  return (ranks - ones * (ones + 1.0) / 2.0) / (ones * zeros);
-}
-
 void evaluate_heads(const FeatureHeads& heads, const Dataset& data, const HeadObjective& objective,
                     MetricsWriter& writer) {
   const at::NoGradGuard no_grad;
   Rows rows;
   for (int64_t i = 0; i < data.size(); ++i) rows.push_back(read_vectors(data.get(i)));
   const auto& vectors = rows.at(0)->vectors;
-  if (vectors.count("chosen_features") > 0) note_pairs(heads, rows, writer);
+  if (vectors.count("chosen_features") > 0) note_pairs(heads, rows, objective, writer);
   if (vectors.count("features") > 0) note_labelled(heads, rows, objective, writer);
   if (vectors.count("candidate_features") > 0) note_candidates(heads, rows, writer);
 }

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <span>
-
 #include "algorithms/head_objective.h"
 #include "libpolicy/core/metrics.h"
 #include "libpolicy/data/dataset.h"
@@ -16,9 +14,5 @@ namespace meed {
 /// computes all of it.
 void evaluate_heads(const FeatureHeads& heads, const Dataset& data, const HeadObjective& objective,
                     MetricsWriter& writer);
-
-/// Area under the ROC curve: how often a positive scores above a negative (ties count a half). NaN
-/// if one kind is missing.
-double area_under_curve(std::span<const double> scores, const std::vector<bool>& positive);
 
 }  // namespace meed

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "algorithms/reward_rows.h"
 #include "libpolicy/core/error.h"
 #include "libreward/losses/bradley_terry.h"
 #include "libreward/losses/demonstrations.h"
@@ -22,6 +23,17 @@ HeadInput selected(const HeadInput& input, const at::Tensor& index) {
   return {selected(input.features_BD, index), selected(input.context_BD, index)};
 }
 
+/// Heads that have a loss of their own, of the same name.
+bool is_own(const std::string& head) {
+  return head == "mixture" || head == "preference_embedding" || head == "aspects";
+}
+
+/// The sign of an aspect's label.
+double sign_of(const Example& example, const std::string& name) {
+  const double label = number_of(example, name).value_or(0.0);
+  return label > 0.0 ? 1.0 : label < 0.0 ? -1.0 : 0.0;
+}
+
 at::Tensor floats(const std::vector<double>& values) {
   return at::tensor(values, at::kDouble).to(at::kFloat);
 }
@@ -34,6 +46,8 @@ HeadBatch HeadBatch::select(const at::Tensor& index) const {
   part.strengths_B = selected(strengths_B, index);
   part.probabilities_B = selected(probabilities_B, index);
   part.labels_BK = selected(labels_BK, index);
+  part.aspects_BJ = selected(aspects_BJ, index);
+  if (criteria_2BC.defined()) part.criteria_2BC = criteria_2BC.index_select(1, index);
   if (lengths_2B.defined())
     part.lengths_2B = at::cat({selected(lengths_2B, index), selected(lengths_2B, index + size())});
   const auto* places = index.const_data_ptr<int64_t>();
@@ -46,10 +60,12 @@ void HeadObjective::Config::fields(FieldVisitor& v) {
   v.choice(
       "loss_type", loss_type,
       {"auto", "bradley_terry", "margin", "scaled", "mixture", "router", "preference_embedding",
-       "regression", "pair_and_regression", "verifier", "adversarial"},
-      "auto: what the head is made for. bradley_terry; margin and scaled: the column margin is "
-      "the preference's strength (HelpSteer2-Preference); mixture and router: MiCRo's first and "
+       "regression", "pair_and_regression", "aspects", "verifier", "adversarial"},
+      "auto: what the head is made for. bradley_terry (the column margin, of either sign, is taken "
+      "off the difference); margin and scaled: the column margin is the preference's strength, not "
+      "negative (HelpSteer2-Preference); mixture and router: MiCRo's first and "
       "second stage; preference_embedding (GPM); regression on label_columns, or both on pairs; "
+      "aspects (MJ-VIDEO): regression of criteria, pairs by aspect and overall; "
       "verifier: cross-entropy on the first label column; adversarial: chosen are "
       "demonstrations, rejected samples.");
   v.field("margin", margin, "Margin of rows that have none of their own.");
@@ -66,7 +82,11 @@ void HeadObjective::Config::fields(FieldVisitor& v) {
   v.field("regression_coef", regression_coef, "pair_and_regression: weight of the regression.");
   v.field("label_columns", label_columns,
           "regression, verifier: columns with the labels of the head's outputs, in order; an empty "
-          "cell is a missing label. On pairs they are the chosen side's.");
+          "cell is a missing label. On pairs they are the chosen side's. aspects: names of the "
+          "criteria, whose labels stand in chosen_NAME and rejected_NAME.");
+  v.field("aspect_columns", aspect_columns,
+          "aspects: columns that say which side is better in each aspect, in order: 1 the chosen, "
+          "-1 the rejected, empty or 0 unknown. An evaluation reads them whatever the head.");
   v.require(label_smoothing >= 0 && label_smoothing < 0.5, "label_smoothing",
             "must be in [0, 0.5)");
   v.require(!center_rewards_coefficient || *center_rewards_coefficient >= 0,
@@ -84,11 +104,11 @@ void HeadObjective::Config::fields(FieldVisitor& v) {
 HeadObjective::HeadObjective(const Config& config, const std::string& head_type)
     : config_(config), loss_type_(config.loss_type) {
   if (loss_type_ == "auto")
-    loss_type_ = head_type == "mixture" || head_type == "preference_embedding" ? head_type
-                 : head_type == "attributes"                                   ? "regression"
-                                                                               : "bradley_terry";
+    loss_type_ = is_own(head_type)           ? head_type
+                 : head_type == "attributes" ? "regression"
+                                             : "bradley_terry";
   const std::string needed = loss_type_ == "router" ? "mixture" : loss_type_;
-  if ((needed == "mixture" || needed == "preference_embedding") && needed != head_type)
+  if (is_own(needed) && needed != head_type)
     throw ConfigError("algorithm.loss_type: " + loss_type_ + " needs head: {type: " + needed + "}");
   if (loss_type_ == "regression" && config.label_columns.empty())
     throw ConfigError("algorithm.label_columns: regression needs the columns of the labels");
@@ -114,6 +134,28 @@ double HeadObjective::weight(const Example& example) const {
   return count;
 }
 
+AspectTotals HeadObjective::count_aspects(const Example& example) const {
+  AspectTotals totals;
+  if (loss_type_ != "aspects") return totals;
+  for (const auto& name : config_.label_columns)
+    for (const char* side : {"chosen_", "rejected_"})
+      totals.criteria += number_of(example, side + name).has_value();
+  for (const auto& name : config_.aspect_columns) totals.aspects += sign_of(example, name) != 0.0;
+  return totals;
+}
+
+void HeadObjective::read_aspects(ExampleRows rows, HeadBatch& batch) const {
+  std::vector<double> criteria, aspects;
+  for (const char* side : {"chosen_", "rejected_"})
+    for (const auto& row : rows)
+      for (const auto& name : config_.label_columns)
+        criteria.push_back(number_of(*row, side + name).value_or(kMissingLabel));
+  for (const auto& row : rows)
+    for (const auto& name : config_.aspect_columns) aspects.push_back(sign_of(*row, name));
+  if (!criteria.empty()) batch.criteria_2BC = floats(criteria).view({2, batch.size(), -1});
+  if (!aspects.empty()) batch.aspects_BJ = floats(aspects).view({batch.size(), -1});
+}
+
 HeadBatch HeadObjective::batch(ExampleRows rows) const {
   HeadBatch batch;
   for (const auto& row : rows) batch.rows.push_back(row->row);
@@ -129,12 +171,15 @@ HeadBatch HeadObjective::batch(ExampleRows rows) const {
     batch.first = head_input(rows, "features");
     return batch;
   }
+  if (loss_type_ == "aspects") read_aspects(rows, batch);
   batch.first = head_input(rows, "chosen_features");
   batch.second = head_input(rows, "rejected_features");
   if (rows[0]->vectors.count("context_features") == 0)
     batch.second.context_BD = batch.first.context_BD;
+  const bool on_strengths = loss_type_ == "margin" || loss_type_ == "scaled";
   for (size_t i = 0; i < rows.size(); ++i) {
-    margins.push_back(rows[i]->margin.value_or(config_.margin));
+    margins.push_back(on_strengths ? preference_strength_of(*rows[i], config_.margin, loss_type_)
+                                   : rows[i]->margin.value_or(config_.margin));
     if (!config_.length_norm) continue;
     for (const size_t side : {size_t{0}, size_t{1}}) {
       const char* name = side == 0 ? "chosen_length" : "rejected_length";
@@ -146,14 +191,15 @@ HeadBatch HeadObjective::batch(ExampleRows rows) const {
     }
   }
   batch.margins_B = floats(margins);
-  batch.strengths_B = batch.margins_B.abs();
+  if (on_strengths) batch.strengths_B = batch.margins_B;
   if (config_.length_norm) batch.lengths_2B = floats(lengths);
   if (config_.label_smoothing > 0.0)
     batch.probabilities_B = at::full({batch.size()}, 1.0 - config_.label_smoothing);
   return batch;
 }
 
-LossOutput HeadObjective::loss(const RewardHead& head, const HeadBatch& batch, double total) const {
+LossOutput HeadObjective::loss(const RewardHead& head, const HeadBatch& batch, double total,
+                               const AspectTotals& labels) const {
   auto first = head.forward(batch.first);
   if (!on_pairs()) return labelled_loss(first, batch, total);
   auto second = head.forward(batch.second);
@@ -162,7 +208,7 @@ LossOutput HeadObjective::loss(const RewardHead& head, const HeadBatch& batch, d
     first.rewards_B = first.rewards_B * scale_2B.narrow(0, 0, batch.size());
     second.rewards_B = second.rewards_B * scale_2B.narrow(0, batch.size(), batch.size());
   }
-  return pair_loss(head, first, second, batch, total);
+  return pair_loss(head, first, second, batch, total, labels);
 }
 
 LossOutput HeadObjective::labelled_loss(const HeadOutput& output, const HeadBatch& batch,
@@ -178,7 +224,7 @@ LossOutput HeadObjective::labelled_loss(const HeadOutput& output, const HeadBatc
 
 LossOutput HeadObjective::pair_loss(const RewardHead& head, const HeadOutput& chosen,
                                     const HeadOutput& rejected, const HeadBatch& batch,
-                                    double num_pairs) const {
+                                    double num_pairs, const AspectTotals& totals) const {
   const double centring = config_.center_rewards_coefficient.value_or(0.0);
   const auto& [r_w, r_l] = std::pair{chosen.rewards_B, rejected.rewards_B};
   if (loss_type_ == "mixture")
@@ -201,6 +247,16 @@ LossOutput HeadObjective::pair_loss(const RewardHead& head, const HeadOutput& ch
     output.metrics["accuracy"] = {(logits_B > 0).sum().item<double>(), count};
     output.metrics["margin"] = {logits_B.detach().sum().item<double>(), count};
     return output;
+  }
+  if (loss_type_ == "aspects") {
+    const auto criteria_2BC = at::stack({chosen.outputs_BK, rejected.outputs_BK});
+    return aspect_loss(
+        {.aspects_BJ = chosen.aspects_BJ, .overall_B = r_w},
+        {.aspects_BJ = rejected.aspects_BJ, .overall_B = r_l}, criteria_2BC,
+        batch.criteria_2BC.defined() ? batch.criteria_2BC
+                                     : at::full_like(criteria_2BC.detach(), kMissingLabel),
+        batch.aspects_BJ.defined() ? batch.aspects_BJ : at::zeros_like(chosen.aspects_BJ.detach()),
+        num_pairs, totals);
   }
   if (loss_type_ == "adversarial") return adversarial_loss(r_w, r_l, num_pairs, num_pairs);
   if (loss_type_ == "margin" || loss_type_ == "scaled")

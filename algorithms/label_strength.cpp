@@ -79,7 +79,7 @@ void LabelStrength::apply(HeadBatch& batch) const {
     mean_B = at::where(flip_B, -mean_B, mean_B);
   }
   if (soft_) batch.probabilities_B = mean_B.sigmoid();
-  if (margin_) batch.margins_B = batch.strengths_B = mean_B;
+  if (margin_) batch.margins_B = mean_B;
 }
 
 }  // namespace meed

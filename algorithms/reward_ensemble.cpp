@@ -17,8 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Trains several reward models by one recipe, one after the other: members that differ in seed
-/// (head, order of the data) or in backbone (Helping or herding, Eisenstein et al. 2023). Each is
+/// Trains several reward models by one recipe, one after the other: members that differ in the
+/// seed of the head, of the order of the data or both, and may differ in backbone (Helping or
+/// herding, Eisenstein et al. 2023). Each is
 /// an ordinary run in output_dir/members/<k>; final/ holds them all and is served as one. Its steps
 /// are members: at step k the metrics are those of the first k together.
 class RewardEnsemble final : public Algorithm {
@@ -26,6 +27,7 @@ class RewardEnsemble final : public Algorithm {
   struct Config {
     std::optional<ConfigNode> member;
     int64_t num_members = 3;
+    std::string vary = "finetune";
     std::vector<std::string> backbones;
     std::string aggregate = "mean";
     double std_coef = 0.5;
@@ -34,7 +36,11 @@ class RewardEnsemble final : public Algorithm {
       v.component("member", member, algorithms(),
                   "The algorithm of each member: reward_modelling.");
       v.required("member");
-      v.field("num_members", num_members, "Members; member k has the seed run.seed + k.");
+      v.field("num_members", num_members, "Members; vary says how they differ.");
+      v.choice(
+          "vary", vary, {"finetune", "init", "order"},
+          "finetune: in the first weights of the head and in the order of the data (run.seed + "
+          "k); init: in the weights alone (head_seed + k); order: in the order alone.");
       v.field("backbones", backbones,
               "A model.path for each member; empty: all stand on the recipe's.");
       v.choice("aggregate", aggregate, {"mean", "median", "min", "mean_minus_std", "weighted"},
@@ -80,7 +86,14 @@ class RewardEnsemble final : public Algorithm {
     recipe.warm_start = nullptr;
     recipe.run.output_dir = folder.string();
     recipe.run.run_name = "member " + std::to_string(k);
-    recipe.run.seed += k;
+    if (config_.vary != "init") recipe.run.seed += k;
+    if (config_.vary != "finetune") {
+      const int64_t first = recipe.algorithm->has("head_seed")
+                                ? recipe.algorithm->at("head_seed").as_int()
+                                : run.recipe().run.seed;
+      recipe.algorithm = recipe.algorithm->with_overrides(
+          {"head_seed=" + std::to_string(config_.vary == "init" ? first + k : first)});
+    }
     if (!config_.backbones.empty()) recipe.model.path = config_.backbones[static_cast<size_t>(k)];
     log_info("member " + std::to_string(k) + ": " + folder.string());
     const bool begun = fs::exists(folder / "metrics.jsonl");

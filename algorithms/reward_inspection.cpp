@@ -4,10 +4,10 @@
 #include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "algorithms/report/jsonl_log.h"
 #include "algorithms/training_run.h"
+#include "libpolicy/core/ranking.h"
 
 namespace meed {
 namespace {
@@ -43,20 +43,6 @@ std::vector<double> values(std::span<const InspectedPair> pairs, double Inspecte
   std::vector<double> result;
   for (const auto& pair : pairs) result.push_back(pair.*member);
   return result;
-}
-
-std::vector<double> ranks(std::span<const double> x) {
-  std::vector<size_t> order(x.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return x[a] < x[b]; });
-  std::vector<double> rank(x.size());
-  for (size_t i = 0; i < order.size();) {
-    size_t end = i;
-    while (end < order.size() && x[order[end]] == x[order[i]]) ++end;
-    for (size_t k = i; k < end; ++k) rank[order[k]] = 0.5 * static_cast<double>(i + end - 1);
-    i = end;
-  }
-  return rank;
 }
 
 /// Mean reward of completions of up to 4, 8, 16, ... tokens.
@@ -156,19 +142,6 @@ double expected_calibration_error(std::span<const ReliabilityBin> bins) {
     count += static_cast<double>(bin.count);
   }
   return count > 0 ? sum / count : 0.0;
-}
-
-double rank_correlation(std::span<const double> a, std::span<const double> b) {
-  const auto x = ranks(a), y = ranks(b);
-  const auto n = static_cast<double>(x.size());
-  const double mean = 0.5 * (n - 1.0);
-  double xy = 0.0, xx = 0.0, yy = 0.0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    xy += (x[i] - mean) * (y[i] - mean);
-    xx += (x[i] - mean) * (x[i] - mean);
-    yy += (y[i] - mean) * (y[i] - mean);
-  }
-  return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0.0;
 }
 
 double quantile(std::vector<double> values, double q) {

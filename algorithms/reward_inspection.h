@@ -29,8 +29,6 @@ struct ReliabilityBin {
 std::vector<ReliabilityBin> reliability(std::span<const InspectedPair> pairs, int num_bins = 10);
 /// sum of |confidence - accuracy| by the bins' shares.
 double expected_calibration_error(std::span<const ReliabilityBin> bins);
-/// Spearman's rank correlation, ties at their mean rank; 0 where one side does not vary.
-double rank_correlation(std::span<const double> a, std::span<const double> b);
 /// Quantile by linear interpolation; values need not be sorted, and there is at least one.
 double quantile(std::vector<double> values, double q);
 

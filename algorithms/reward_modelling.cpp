@@ -8,6 +8,7 @@
 #include "algorithms/reward_inspection.h"
 #include "algorithms/reward_objective.h"
 #include "algorithms/reward_rows.h"
+#include "algorithms/step_evaluation.h"
 #include "algorithms/training_run.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/log.h"
@@ -31,6 +32,8 @@ class RewardModelling final : public OfflineAlgorithm {
     std::vector<std::string> label_columns, aspect_columns;
     FusionSection fusion;
     std::string group_by, reference_column, step_separator = "\n", step_aggregate = "product";
+    double step_threshold = 0.5;
+    std::optional<int64_t> head_seed;
     void fields(FieldVisitor& v) {
       v.component("head", head, reward_heads(),
                   "What stands on the backbone; null: linear (steps: an MLP of 2 layers).");
@@ -57,7 +60,14 @@ class RewardModelling final : public OfflineAlgorithm {
       v.choice("step_aggregate", step_aggregate,
                {"product", "min", "last", "mean", "geometric_mean"},
                "steps: what makes one reward of the steps' probabilities.");
+      v.field("head_seed", head_seed,
+              "Seed of the first weights of the head and of an adapter; null: run.seed, which the "
+              "order of the data follows too.");
+      v.require(!head_seed || *head_seed >= 0, "head_seed", "must not be negative");
+      v.field("step_threshold", step_threshold,
+              "steps: probability below which an evaluation counts a step as called wrong.");
       v.require(max_length > 1, "max_length", "must be at least 2");
+      v.require(step_threshold > 0 && step_threshold < 1, "step_threshold", "must be in (0, 1)");
       v.require(!step_separator.empty(), "step_separator", "must not be empty");
     }
   };
@@ -74,7 +84,7 @@ class RewardModelling final : public OfflineAlgorithm {
     comm_ = &run.comm();
     const auto& recipe = run.recipe();
     const bool adapter = recipe.lora.r > 0;
-    const RewardModel::Fresh fresh{config_.head, format(), run.seed()};
+    const RewardModel::Fresh fresh{config_.head, format(), head_seed(run)};
     model_ = RewardModel::load(recipe.model.path,
                                {.dtype = parse_dtype(recipe.model.dtype), .trainable = !adapter},
                                &fresh);
@@ -90,9 +100,13 @@ class RewardModelling final : public OfflineAlgorithm {
                  std::min(config_.max_length, model_->max_length().value_or(config_.max_length)),
              .group_by = config_.group_by};
     const auto& loss = config_.objective.loss_type;
-    if (loss == "regression" || loss == "verifier")
+    if (loss == "regression" || loss == "verifier" || loss == "pair_and_regression")
       check_label_columns(run.data(), config_.label_columns);
-    if (loss == "aspects") check_aspects();
+    if (loss == "aspects") {
+      check_aspects();
+      check_label_columns(run.data(), config_.label_columns, /*of_sides=*/true);
+      check_label_columns(run.data(), config_.aspect_columns);
+    }
     return adapter ? with_adapter(run) : trainable(run);
   }
 
@@ -107,6 +121,8 @@ class RewardModelling final : public OfflineAlgorithm {
       return row;
     }
     auto row = encode_reward_pair(*tokenizer_, rows_, example);
+    if (config_.objective.on_strengths())
+      row.margin = preference_strength_of(example, config_.objective.margin, loss);
     if (loss == "pair_and_regression")
       for (const auto& name : config_.label_columns)
         row.labels.push_back(column_label(example, name));
@@ -138,6 +154,7 @@ class RewardModelling final : public OfflineAlgorithm {
       if (config_.objective.on_steps()) text.step_ends = {row.step_ends};
     }
     const auto output = model_->forward(texts);
+    if (evaluating_ && config_.objective.on_steps()) judge_steps(output, rows);
     if (!config_.objective.on_pairs())
       return config_.objective.row_loss(output, rows, totals.weight);
     // Chosen and rejected of a row stand side by side.
@@ -150,10 +167,12 @@ class RewardModelling final : public OfflineAlgorithm {
   void begin_evaluation() override {
     evaluating_ = true;
     inspected_.clear();
+    judged_.clear();
   }
   void end_evaluation(TrainingRun& run, int64_t step) override {
     evaluating_ = false;
     record_inspection(run, step, inspected_, model_->head().gate_names());
+    if (config_.objective.on_steps()) record_steps(run);
     if (config_.fusion.data && config_.objective.on_pairs()) evaluate_fused(run);
   }
 
@@ -164,6 +183,10 @@ class RewardModelling final : public OfflineAlgorithm {
             .step_aggregate = config_.step_aggregate,
             .reference_column = config_.reference_column,
             .probability = config_.objective.loss_type == "verifier"};
+  }
+
+  uint64_t head_seed(const TrainingRun& run) const {
+    return config_.head_seed ? static_cast<uint64_t>(*config_.head_seed) : run.seed();
   }
 
   TrainableModel trainable(TrainingRun& run) {
@@ -195,7 +218,7 @@ class RewardModelling final : public OfflineAlgorithm {
                          .use_rslora = recipe.lora.use_rslora,
                          .target_modules = recipe.lora.target_modules,
                          .base_model = recipe.model.path},
-                        run.seed());
+                        head_seed(run));
     auto model = trainable(run);
     const auto save = model.save;
     model.save = [=, this](const std::filesystem::path& folder) {
@@ -249,6 +272,32 @@ class RewardModelling final : public OfflineAlgorithm {
                           2.0 * count);
   }
 
+  /// The rewards of all rows' steps stand end to end.
+  void judge_steps(const HeadOutput& output, std::span<const EncodedRow> rows) {
+    const auto p_S = output.rewards_B.sigmoid().to(at::kDouble).contiguous();
+    const auto* next = p_S.const_data_ptr<double>();
+    for (const auto& row : rows) {
+      judged_.push_back({row.labels, {next, next + row.labels.size()}});
+      next += row.labels.size();
+    }
+  }
+
+  void record_steps(TrainingRun& run) const {
+    const auto all = gathered(run.comm(), judged_);
+    const auto evaluation = evaluate_steps(all, config_.step_threshold);
+    const auto& first = evaluation.first_error;
+    auto& recorder = run.recorder();
+    if (first.erroneous + first.correct > 0) {
+      recorder.record("eval_first_error/f1", first.f1);
+      recorder.record("eval_first_error/accuracy_erroneous", first.accuracy_erroneous);
+      recorder.record("eval_first_error/accuracy_correct", first.accuracy_correct);
+      const double best = best_threshold(all);
+      recorder.record("eval_first_error/best_f1", evaluate_steps(all, best).first_error.f1);
+      recorder.record("eval_first_error/best_threshold", best);
+    }
+    recorder.record("eval_last_step_minimum", evaluation.last_step_minimum);
+  }
+
   static double verdict(const Example& example) {
     if (!example.label)
       throw DataError("row " + std::to_string(example.row + 1) +
@@ -281,6 +330,7 @@ class RewardModelling final : public OfflineAlgorithm {
   std::unique_ptr<RewardModel> model_;
   bool evaluating_ = false;
   std::vector<InspectedPair> inspected_;
+  std::vector<JudgedSteps> judged_;
 };
 
 MEED_REGISTER(algorithms, "reward_modelling", RewardModelling,

@@ -71,8 +71,9 @@ void RewardObjective::fields(FieldVisitor& v) {
       "loss_type", loss_type,
       {"auto", "bradley_terry", "margin", "scaled", "mixture", "preference_embedding", "regression",
        "pair_and_regression", "aspects", "verifier", "steps"},
-      "auto: what the head is made for. bradley_terry; margin and scaled: the column margin is "
-      "the preference's strength (HelpSteer2-Preference); mixture (MiCRo); "
+      "auto: what the head is made for. bradley_terry (the column margin, of either sign, is taken "
+      "off the difference); margin and scaled: the column margin is the preference's strength, not "
+      "negative (HelpSteer2-Preference); mixture (MiCRo); "
       "preference_embedding (GPM); regression on label_columns; or both on pairs; aspects "
       "(MJ-VIDEO); verifier: binary cross-entropy of right and wrong completions (VerifyRM); "
       "steps: the same of each step.");
@@ -148,12 +149,13 @@ LossOutput RewardObjective::pair_loss(const HeadOutput& chosen, const HeadOutput
     output.metrics["accuracy"] = {(logits_B > 0).sum().item<double>(), count};
     output.metrics["margin"] = {logits_B.detach().sum().item<double>(), count};
   } else if (loss_type == "margin" || loss_type == "scaled") {
-    output =
-        strength_loss(chosen.rewards_B, rejected.rewards_B, margins_B.abs(), loss_type, num_pairs);
+    output = strength_loss(chosen.rewards_B, rejected.rewards_B, margins_B, loss_type, num_pairs);
   } else if (label_smoothing > 0.0) {
     output = soft_preference_loss(chosen.rewards_B, rejected.rewards_B,
                                   at::full_like(chosen.rewards_B.detach(), 1.0 - label_smoothing),
                                   num_pairs);
+    output.loss =
+        output.loss + centring * (chosen.rewards_B + rejected.rewards_B).square().sum() / num_pairs;
   } else {
     output =
         bradley_terry_loss(chosen.rewards_B, rejected.rewards_B, margins_B, centring, num_pairs);

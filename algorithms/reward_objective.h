@@ -31,6 +31,8 @@ struct RewardObjective {
   void resolve(const std::string& head, const std::string& pooling,
                const std::vector<std::string>& label_columns);
 
+  /// The column margin is the strength of a preference.
+  bool on_strengths() const { return loss_type == "margin" || loss_type == "scaled"; }
   bool on_steps() const { return loss_type == "steps"; }
   /// Rows are preference pairs, not labelled completions.
   bool on_pairs() const {

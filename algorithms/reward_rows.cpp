@@ -75,6 +75,22 @@ EncodedRow encode_reward_row(const Tokenizer& tokenizer, const RewardRowOptions&
   return row;
 }
 
+double preference_strength_of(const Example& example, double otherwise,
+                              const std::string& loss_type) {
+  const double strength = example.margin.value_or(otherwise);
+  if (!std::isfinite(strength) || strength < 0.0)
+    throw DataError(where(example) + "\"margin\" is " + std::to_string(strength) +
+                    ", and loss_type " + loss_type +
+                    " reads it as the preference's strength, which is not negative: \"chosen\" is "
+                    "the side that wins. Labels whose sign says who wins are turned by the dataset "
+                    "strength_labels (signed_margin: true)");
+  if (!example.margin && strength == 0.0 && loss_type == "scaled")
+    throw DataError(where(example) +
+                    "\"margin\" is missing, and loss_type scaled weighs a row by it; set "
+                    "algorithm.margin to the strength of rows without one");
+  return strength;
+}
+
 double column_label(const Example& example, const std::string& name, bool needed) {
   const auto found = example.extra.find(name);
   if (found == example.extra.end()) {
@@ -92,22 +108,31 @@ double column_label(const Example& example, const std::string& name, bool needed
   return value;
 }
 
-void check_label_columns(const Dataset& data, const std::vector<std::string>& columns) {
+void check_label_columns(const Dataset& data, const std::vector<std::string>& columns,
+                         bool of_sides) {
+  const auto has_label = [&](const Example& example, const std::string& name) {
+    const auto in = [&](const std::string& column) {
+      return column_label(example, column, /*needed=*/false) != kMissingLabel;
+    };
+    if (of_sides) return in("chosen_" + name) || in("rejected_" + name);
+    return (name == "label" && example.label) || in(name);
+  };
   std::vector<bool> found(columns.size(), false);
   size_t left = columns.size();
   for (int64_t i = 0; i < data.size() && left > 0; ++i) {
     const auto example = data.get(i);
     for (size_t c = 0; c < columns.size(); ++c) {
-      if (found[c] || column_label(example, columns[c], /*needed=*/false) == kMissingLabel)
-        continue;
+      if (found[c] || !has_label(example, columns[c])) continue;
       found[c] = true;
       --left;
     }
   }
   for (size_t c = 0; c < columns.size(); ++c)
     if (!found[c])
-      throw DataError("data: column \"" + columns[c] +
-                      "\" has no label in any row: leave it out, or map the column that holds it");
+      throw DataError(
+          "data: column \"" +
+          (of_sides ? "chosen_" + columns[c] + "\" or \"rejected_" + columns[c] : columns[c]) +
+          "\" has no label in any row: leave it out, or map the column that holds it");
 }
 
 }  // namespace meed

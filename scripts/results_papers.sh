@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 page=${1:-}
 case $page in
-  reward-models) title="Reward models"; pattern='^(09|22-mm-rlhf|23|24|30|31|32|41-steerlm2|46|51|52-gpm|54|55)' ;;
+  reward-models) title="Reward models"; pattern='^(09|13|21|22-mm-rlhf|23|24|30|31|32|41-steerlm2|46|51|52-gpm|54|55)' ;;
   policy-optimisation) title="Policy optimisation and its rewards"; pattern='^(03|04|10|22-mm-dpo|25|27|29|34|36|37|38|40|41-steerlm-alignment|45|47|52-gpo|53)' ;;
   *) die "expected reward-models or policy-optimisation, got \"$page\"" ;;
 esac

@@ -9,24 +9,10 @@
 #include <sstream>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/ranking.h"
 
 namespace meed {
 namespace {
-
-std::vector<double> ranks(std::span<const double> values) {
-  std::vector<size_t> order(values.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
-  std::vector<double> result(values.size());
-  for (size_t first = 0; first < order.size();) {
-    size_t last = first;
-    while (last + 1 < order.size() && values[order[last + 1]] == values[order[first]]) ++last;
-    for (size_t i = first; i <= last; ++i)
-      result[order[i]] = 0.5 * static_cast<double>(first + last);
-    first = last + 1;
-  }
-  return result;
-}
 
 double mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) /
@@ -88,19 +74,6 @@ void MonitorSection::fields(FieldVisitor& v) {
   v.require(pattern.ok(), "refusal_pattern", "is not a regular expression: " + pattern.error());
 }
 
-double spearman(std::span<const double> a, std::span<const double> b) {
-  MEED_CHECK(a.size() == b.size(), "spearman: two series of one length");
-  const auto x = ranks(a), y = ranks(b);
-  const double mean_x = mean(x), mean_y = mean(y);
-  double xy = 0.0, xx = 0.0, yy = 0.0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    xy += (x[i] - mean_x) * (y[i] - mean_y);
-    xx += (x[i] - mean_x) * (x[i] - mean_x);
-    yy += (y[i] - mean_y) * (y[i] - mean_y);
-  }
-  return xx > 0.0 && yy > 0.0 ? xy / std::sqrt(xx * yy) : 0.0;
-}
-
 double deviations_from(double mean, double deviation, size_t count, double value) {
   const auto n = static_cast<double>(count), df = n - 1.0;
   const double t = (value - mean) / (deviation * std::sqrt(1.0 + 1.0 / n));
@@ -140,7 +113,7 @@ void HackingMonitor::check_mismatch(MonitorReport& report) {
   const auto window = static_cast<size_t>(config_.window);
   if (proxy_.size() < window) return;
   const auto recent_proxy = std::span<const double>(proxy_).last(window);
-  report.spearman = spearman(recent_proxy, std::span<const double>(gold_).last(window));
+  report.spearman = rank_correlation(recent_proxy, std::span<const double>(gold_).last(window));
   const bool mismatch = *report.spearman < 0.0 && recent_proxy.back() > recent_proxy.front();
   mismatches_ = mismatch ? mismatches_ + 1 : 0;
   if (mismatches_ == config_.patience)

@@ -88,8 +88,4 @@ class HackingMonitor {
 /// = 6.6 where a known spread has 3.
 double deviations_from(double mean, double deviation, size_t count, double value);
 
-/// Rank correlation with mean ranks for ties; 0 where one side does not vary. Throws InternalError
-/// if the sizes differ.
-double spearman(std::span<const double> a, std::span<const double> b);
-
 }  // namespace meed

@@ -1,14 +1,14 @@
 #include <numeric>
 
 #include "libpolicy/core/error.h"
-#include "libpolicy/data/dataset.h"
+#include "libpolicy/data/hands_rows_on.h"
 
 namespace meed {
 namespace {
 
 /// Several datasets as one. Row i comes from the source that is furthest behind its share, so every
 /// stretch of the mixture has the shares asked for; a source that is used up starts again.
-class Mixture final : public Dataset {
+class Mixture final : public Dataset, public HandsRowsOn {
  public:
   struct Config {
     std::vector<ConfigNode> sources;
@@ -67,6 +67,11 @@ class Mixture final : public Dataset {
     int64_t skipped = 0;
     for (const auto& source : sources_) skipped += source->num_skipped();
     return skipped;
+  }
+  std::vector<const Dataset*> sources() const override {
+    std::vector<const Dataset*> all;
+    for (const auto& source : sources_) all.push_back(source.get());
+    return all;
   }
 
  private:

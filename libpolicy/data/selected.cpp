@@ -5,7 +5,7 @@
 
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/random.h"
-#include "libpolicy/data/dataset.h"
+#include "libpolicy/data/hands_rows_on.h"
 
 namespace meed {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 /// Rows of a dataset by how well a model did on them: the hardest are those whose completions an
 /// earlier run scored lowest (BLEUBERI's selection). The scores are a completions.jsonl, matched by
 /// prompt; several completions of a prompt count by their mean.
-class Selected final : public Dataset {
+class Selected final : public Dataset, public HandsRowsOn {
  public:
   struct Config {
     std::optional<ConfigNode> dataset;
@@ -67,6 +67,7 @@ class Selected final : public Dataset {
     example.row = index;
     return example;
   }
+  std::vector<const Dataset*> sources() const override { return {source_.get()}; }
 
  private:
   static std::map<std::string, double> read_rewards(const Config& config) {

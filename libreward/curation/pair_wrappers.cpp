@@ -76,15 +76,30 @@ class RankedPairs final : public ListDataset {
   }
 };
 
+/// The pair with its sides in each other's place, columns named chosen_ and rejected_ included.
+Example turned(Example example) {
+  std::swap(example.chosen, example.rejected);
+  std::map<std::string, std::string> columns;
+  for (auto& [name, text] : example.extra) {
+    auto other = name;
+    if (name.starts_with("chosen_")) other = "rejected_" + name.substr(7);
+    if (name.starts_with("rejected_")) other = "chosen_" + name.substr(9);
+    columns[other] = std::move(text);
+  }
+  example.extra = std::move(columns);
+  return example;
+}
+
 /// Strengths |m| of preferences (HelpSteer2-Preference) from two columns of scores: the bucket that
-/// their difference falls into goes into margin; a pair whose scores say the opposite is turned.
+/// their difference falls into goes into margin; a pair whose scores say the opposite is turned. Or
+/// from a margin whose sign says which side wins, -3 to 3 in their data.
 class StrengthLabels final : public ListDataset {
  public:
   struct Config {
     std::optional<ConfigNode> data;
     std::string chosen_column = "chosen_score", rejected_column = "rejected_score";
     std::vector<double> thresholds = {1.0, 2.0};
-    bool drop_ties = true;
+    bool drop_ties = true, signed_margin = false;
     void fields(FieldVisitor& v) {
       v.component("data", data, datasets(), "Preference rows with a score of each side.");
       v.required("data");
@@ -93,7 +108,11 @@ class StrengthLabels final : public ListDataset {
       v.field("thresholds", thresholds,
               "Differences above each raise the strength by one; at least 1.");
       v.field("drop_ties", drop_ties,
-              "Leave pairs of equal scores out; otherwise they keep their side at strength 0.");
+              "Leave pairs of equal scores, or of margin 0, out; otherwise they keep their side at "
+              "strength 0.");
+      v.field("signed_margin", signed_margin,
+              "Read no scores: the column margin holds the strength, above 0 where the first side "
+              "(chosen) wins, below 0 where the other one does; then the pair is turned.");
       v.require(std::is_sorted(thresholds.begin(), thresholds.end()), "thresholds", "must rise");
     }
   };
@@ -102,16 +121,24 @@ class StrengthLabels final : public ListDataset {
     for (int64_t i = 0; i < source->size(); ++i) {
       auto example = source->get(i);
       require_pair(example, "strength_labels");
-      const double gap =
-          number_in(example, config.chosen_column) - number_in(example, config.rejected_column);
+      const double gap = config.signed_margin ? margin_of(example)
+                                              : number_in(example, config.chosen_column) -
+                                                    number_in(example, config.rejected_column);
       if (gap == 0.0 && config.drop_ties) continue;
-      if (gap < 0.0) std::swap(example.chosen, example.rejected);
+      if (gap < 0.0) example = turned(std::move(example));
       double strength = gap == 0.0 ? 0.0 : 1.0;
       for (const double threshold : config.thresholds) strength += std::abs(gap) > threshold;
-      example.margin = strength;
+      example.margin = config.signed_margin ? std::abs(gap) : strength;
       rows_.push_back(std::move(example));
     }
     if (rows_.empty()) throw DataError("strength_labels: all scores are equal");
+  }
+
+ private:
+  static double margin_of(const Example& example) {
+    if (!example.margin || !std::isfinite(*example.margin))
+      throw DataError(where(example) + "signed_margin needs a number in \"margin\"");
+    return *example.margin;
   }
 };
 

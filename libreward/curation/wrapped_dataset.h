@@ -22,7 +22,8 @@ class ListDataset : public Dataset {
   std::vector<Example> rows_;
 };
 
-/// Throws DataError naming the row and the dataset if the row is no preference pair.
+/// Throws DataError naming the row and the dataset if the row is no preference pair, or has hidden
+/// states of the texts that the dataset is about to change.
 void require_pair(const Example& example, const std::string& dataset);
 
 /// A completion's text as the prompt's kind of content.

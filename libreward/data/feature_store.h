@@ -13,7 +13,9 @@ class HasFeatureSource {
   virtual const FeatureSource& source() const = 0;
 };
 
-/// Where the vectors of `data` come from; null where that is not known.
+/// Where the vectors of `data` come from, looking through datasets that hand rows on (mixture,
+/// length_constraint, ...); null where that is not known. Throws ConfigError where its rows come
+/// from several backbones, or some from none that is known: no head could be served on them.
 const FeatureSource* feature_source(const Dataset& data);
 
 }  // namespace meed

@@ -139,6 +139,10 @@ class Features final : public Dataset, public HasFeatureSource {
       const auto example = data_->get(i);
       hash.add(as_text(example.prompt, "\x1f"));
       for (const auto& [name, side] : sides()) hash.add(as_text(example.*side, "\x1f"));
+      if (pairs_ && as_text(example.chosen, "\x1f") == as_text(example.rejected, "\x1f"))
+        throw DataError("features: row " + std::to_string(i + 1) +
+                        ": \"chosen\" and \"rejected\" are " +
+                        (example.chosen.empty() ? "empty" : "the same"));
     }
     return hash.text();
   }

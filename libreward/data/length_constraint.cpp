@@ -4,7 +4,7 @@
 
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/log.h"
-#include "libpolicy/data/dataset.h"
+#include "libpolicy/data/hands_rows_on.h"
 
 namespace meed {
 
@@ -16,7 +16,7 @@ namespace {
 
 /// The pairs of another dataset whose chosen side is not much longer than the rejected one: a
 /// reward model cannot learn from them that longer is better (InternLM-XComposer2.5-Reward).
-class LengthConstraint final : public Dataset {
+class LengthConstraint final : public Dataset, public HandsRowsOn {
  public:
   struct Config {
     std::optional<ConfigNode> data;
@@ -49,6 +49,7 @@ class LengthConstraint final : public Dataset {
     return example;
   }
   int64_t num_skipped() const override { return data_->num_skipped(); }
+  std::vector<const Dataset*> sources() const override { return {data_.get()}; }
 
  private:
   static double length(const Example& example, const std::string& column, const Content& content) {

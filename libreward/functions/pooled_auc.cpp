@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <limits>
 
+#include "libpolicy/core/ranking.h"
 #include "libpolicy/core/run_context.h"
 #include "libpolicy/distributed/communicator.h"
 #include "libreward/reward_function.h"
@@ -35,13 +35,16 @@ class PooledAuc final : public RewardFunction {
 
   std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
     const auto given = reward_->score(groups), gold = gold_->score(groups);
-    std::vector<double> good, bad;
+    std::vector<double> values, good;
     for (size_t p = 0; p < given.size(); ++p)
       for (size_t g = 0; g < given[p].size(); ++g) {
         if (std::isnan(given[p][g].value) || std::isnan(gold[p][g].value)) continue;
-        (gold[p][g].value >= config_.threshold ? good : bad).push_back(given[p][g].value);
+        values.push_back(given[p][g].value);
+        good.push_back(gold[p][g].value >= config_.threshold);
       }
-    const double area = auc(of_all_ranks(good), of_all_ranks(bad));
+    const auto of_all = of_all_ranks(good);
+    const double area =
+        area_under_curve(of_all_ranks(values), std::vector<bool>(of_all.begin(), of_all.end()));
     std::vector<std::vector<Score>> scores;
     for (const auto& group : groups)
       scores.emplace_back(group.completions.size(), Score{.value = area});
@@ -57,19 +60,9 @@ class PooledAuc final : public RewardFunction {
   }
 
  private:
-  at::Tensor of_all_ranks(const std::vector<double>& values) const {
-    return at::cat(all_gather_ragged(comm_, at::tensor(values, at::kDouble)));
-  }
-  /// P(good above bad) + P(equal) / 2.
-  static double auc(const at::Tensor& good, const at::Tensor& bad) {
-    if (good.numel() == 0 || bad.numel() == 0) return std::numeric_limits<double>::quiet_NaN();
-    const auto sorted = std::get<0>(bad.sort());
-    const auto below = at::searchsorted(sorted, good),
-               to_equal = at::searchsorted(sorted, good,
-                                           /*out_int32=*/false,
-                                           /*right=*/true);
-    return (below + to_equal).to(at::kDouble).mean().item<double>() /
-           (2.0 * static_cast<double>(bad.numel()));
+  std::vector<double> of_all_ranks(const std::vector<double>& own) const {
+    const auto all = at::cat(all_gather_ragged(comm_, at::tensor(own, at::kDouble))).contiguous();
+    return {all.const_data_ptr<double>(), all.const_data_ptr<double>() + all.numel()};
   }
   Config config_;
   Communicator& comm_;

@@ -50,6 +50,7 @@ LossOutput strength_loss(const at::Tensor& chosen_B, const at::Tensor& rejected_
   const auto strengths = strengths_B.to(chosen.scalar_type());
   MEED_CHECK(kind == "regular" || kind == "margin" || kind == "scaled",
              "unknown strength loss " + kind);
+  MEED_CHECK(!(strengths < 0).any().item<bool>(), "strengths are not negative");
   auto losses_B =
       -at::log_sigmoid(kind == "margin" ? chosen - rejected - strengths : chosen - rejected);
   if (kind == "scaled") losses_B = losses_B * strengths;

@@ -16,7 +16,8 @@ LossOutput bradley_terry_loss(const at::Tensor& chosen_B, const at::Tensor& reje
                               const at::Tensor& margins_B, double center_rewards_coefficient,
                               double num_pairs);
 
-/// HelpSteer2-Preference (Wang et al. 2024): strengths_B = |m| in {1, 2, 3} of each preference.
+/// HelpSteer2-Preference (Wang et al. 2024): strengths_B = |m| in {1, 2, 3} of each preference;
+/// throws InternalError where one is negative.
 ///   "regular" -log sigmoid(D);  "margin" -log sigmoid(D - |m|);  "scaled" -|m| log sigmoid(D)
 LossOutput strength_loss(const at::Tensor& chosen_B, const at::Tensor& rejected_B,
                          const at::Tensor& strengths_B, const std::string& kind, double num_pairs);

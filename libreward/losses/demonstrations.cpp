@@ -55,16 +55,25 @@ MaxEntropyResult max_entropy_irl(const MaxEntropyProblem& problem, double learni
                                  int64_t num_steps) {
   const at::NoGradGuard no_grad;
   const auto features = problem.features_SF.to(at::kDouble);
-  MaxEntropyResult result{.weights_F = at::zeros({features.size(1)}, at::kDouble)};
-  for (int64_t step = 0; step <= num_steps; ++step) {
-    const auto policy = soft_optimal_policy(problem, at::mv(features, result.weights_F));
-    const auto gradient_F = problem.expert_features_F.to(at::kDouble) - policy.features_F;
-    result.policy_features_F = policy.features_F;
-    result.policy_TSA = policy.policy_TSA;
-    result.gap = gradient_F.abs().max().item<double>();
-    if (step < num_steps) result.weights_F = result.weights_F + learning_rate * gradient_F;
+  const auto expert_F = problem.expert_features_F.to(at::kDouble);
+  auto weights_F = at::zeros({features.size(1)}, at::kDouble);
+  auto policy = soft_optimal_policy(problem, at::mv(features, weights_F));
+  for (int64_t step = 0; step < num_steps; ++step) {
+    const auto gradient_F = expert_F - policy.features_F;
+    const auto next_F = weights_F + learning_rate * gradient_F;
+    auto next = soft_optimal_policy(problem, at::mv(features, next_F));
+    // The objective is concave: a step that is not too long does not make the gradient longer.
+    if ((expert_F - next.features_F).norm().item<double>() > gradient_F.norm().item<double>()) {
+      learning_rate /= 2.0;
+      continue;
+    }
+    weights_F = next_F;
+    policy = std::move(next);
   }
-  return result;
+  return {.weights_F = weights_F,
+          .policy_TSA = policy.policy_TSA,
+          .policy_features_F = policy.features_F,
+          .gap = (expert_F - policy.features_F).abs().max().item<double>()};
 }
 
 }  // namespace meed

@@ -38,6 +38,7 @@ struct MaxEntropyResult {
   at::Tensor policy_features_F;  ///< its feature expectations
   double gap = 0.0;              ///< largest difference from the expert's
 };
+/// Gradient ascent from weights of 0; the rate is halved whenever a step goes too far.
 MaxEntropyResult max_entropy_irl(const MaxEntropyProblem& problem, double learning_rate,
                                  int64_t num_steps);
 

@@ -35,6 +35,28 @@ std::optional<int64_t> first_error_of(std::span<const double> shares, double thr
   return std::nullopt;
 }
 
+std::optional<int64_t> first_step_below(std::span<const double> probabilities, double threshold) {
+  for (size_t i = 0; i < probabilities.size(); ++i)
+    if (probabilities[i] < threshold) return static_cast<int64_t>(i) + 1;
+  return std::nullopt;
+}
+
+double harmonic_mean(double a, double b) { return a + b > 0.0 ? 2.0 * a * b / (a + b) : 0.0; }
+
+FirstErrorScores first_error_scores(std::span<const std::optional<int64_t>> labels,
+                                    std::span<const std::optional<int64_t>> predictions) {
+  MEED_CHECK(labels.size() == predictions.size(), "a prediction for each solution");
+  FirstErrorScores scores;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    (labels[i] ? scores.erroneous : scores.correct) += 1;
+    (labels[i] ? scores.accuracy_erroneous : scores.accuracy_correct) += labels[i] == predictions[i];
+  }
+  scores.accuracy_erroneous /= static_cast<double>(std::max<int64_t>(1, scores.erroneous));
+  scores.accuracy_correct /= static_cast<double>(std::max<int64_t>(1, scores.correct));
+  scores.f1 = harmonic_mean(scores.accuracy_erroneous, scores.accuracy_correct);
+  return scores;
+}
+
 bool consensus(std::optional<int64_t> monte_carlo, std::optional<int64_t> judge) {
   return monte_carlo == judge;
 }

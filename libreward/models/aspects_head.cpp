@@ -70,8 +70,8 @@ class AspectsHead final : public RewardHead {
     const auto C = static_cast<int64_t>(criteria_.size()),
                J = static_cast<int64_t>(aspects_.size());
     parameters_.add("criteria.weight", random_weights({C, D}, kHeadStd, mix_seed({seed, 1})));
-    init_gate("criteria_gate", D, C, mix_seed({seed, 2}));
-    init_gate("aspect_gate", D, J, mix_seed({seed, 3}));
+    init_gate("criteria_gate", context_size(D), C, mix_seed({seed, 2}));
+    init_gate("aspect_gate", context_size(D), J, mix_seed({seed, 3}));
   }
   HeadOutput forward(const HeadInput& input) const override {
     const auto criteria_BC = linear_map(input.features_BD, parameters_, "criteria");
@@ -85,8 +85,8 @@ class AspectsHead final : public RewardHead {
   }
 
  private:
-  void init_gate(const std::string& name, int64_t D, int64_t outputs, uint64_t seed) {
-    int64_t width = D;
+  void init_gate(const std::string& name, int64_t inputs, int64_t outputs, uint64_t seed) {
+    int64_t width = inputs;
     for (int64_t layer = 0; layer <= config_.gate_layers; ++layer) {
       const int64_t next = layer == config_.gate_layers ? outputs : config_.gate_hidden;
       const auto prefix = name + "." + std::to_string(layer);

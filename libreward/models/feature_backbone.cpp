@@ -94,30 +94,24 @@ HeadInput FeatureBackbone::embed(std::span<const EncodedPair> texts) {
 HeadInput FeatureBackbone::embed_decoder(std::span<const EncodedPair> texts) {
   PackedBatchBuilder builder;
   std::vector<int64_t> last, context;
-  std::vector<std::pair<int64_t, int64_t>> ranges;
   for (const auto& text : texts) {
     const int64_t first = builder.num_tokens();
     auto ids = text.prompt_ids;
     ids.insert(ids.end(), text.completion_ids.begin(), text.completion_ids.end());
     builder.add(ids);
-    ranges.emplace_back(first, builder.num_tokens());
     last.push_back(builder.num_tokens() - 1);
     context.push_back(
         text.prompt_ids.empty() ? first : first + static_cast<int64_t>(text.prompt_ids.size()) - 1);
   }
-  const auto hidden_ND = decoder_->hidden_states(builder.build()).to(at::kFloat);
+  const auto batch = builder.build();
+  const auto hidden_ND = decoder_->hidden_states(batch).to(at::kFloat);
   const auto at_places = [&](const std::vector<int64_t>& places) {
     return hidden_ND.index_select(0, at::tensor(places, at::kLong));
   };
   HeadInput input{.context_BD = at_places(context)};
   if (source_.pooling == "last") input.features_BD = at_places(last);
   if (source_.pooling == "prompt_end") input.features_BD = input.context_BD;
-  if (source_.pooling == "mean") {
-    std::vector<at::Tensor> means;
-    for (const auto& [first, end] : ranges)
-      means.push_back(hidden_ND.narrow(0, first, end - first).mean(/*dim=*/0));
-    input.features_BD = at::stack(means);
-  }
+  if (source_.pooling == "mean") input.features_BD = mean_pool(hidden_ND, batch);
   return input;
 }
 

@@ -54,7 +54,8 @@ std::unique_ptr<FeatureHeads> FeatureHeads::create(const Fresh& fresh) {
       const int64_t first = config.has("map_seed") ? config.at("map_seed").as_int() : 0;
       config = config.with_overrides({"map_seed=" + std::to_string(first + m)});
     }
-    heads->add_member(config, mix_seed({fresh.seed, static_cast<uint64_t>(m)}));
+    const int64_t own = fresh.vary == "order" ? 0 : m;
+    heads->add_member(config, mix_seed({fresh.seed, static_cast<uint64_t>(own)}));
   }
   heads->collect_parameters();
   return heads;

@@ -16,6 +16,7 @@ struct FeatureSource {
                       ///< "": unknown
   std::string pooling = "last";  ///< "last", "mean", "prompt_end"
   int64_t max_length = 1024;     ///< tokens; longer texts lose their prompt's start
+  bool operator==(const FeatureSource&) const = default;
 };
 
 /// How several members become one reward (see aggregate_members).
@@ -32,8 +33,8 @@ class FeatureHeads {
   struct Fresh {
     ConfigNode head;
     int64_t num_members = 1;
-    /// "finetune": members differ in their first weights; "pretrain": in the frozen map of a
-    /// random_features head too (Helping or herding).
+    /// "finetune", "init": members differ in their first weights; "pretrain": in the frozen map of
+    /// a random_features head too (Helping or herding); "order": in nothing, all start alike.
     std::string vary = "finetune";
     int64_t features = 0, context = 0;  ///< numbers in a vector
     uint64_t seed = 0;

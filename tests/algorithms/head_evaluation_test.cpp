@@ -46,15 +46,6 @@ std::map<std::string, double> evaluated(const std::vector<Rows::Columns>& rows) 
   return record.values;
 }
 
-TEST(AreaUnderCurve, CountsPairsInOrderAndTiesByHalf) {
-  const std::vector<double> scores = {0.1, 0.4, 0.35, 0.8};
-  EXPECT_DOUBLE_EQ(area_under_curve(scores, {false, false, true, true}), 0.75);
-  EXPECT_DOUBLE_EQ(area_under_curve(scores, {true, false, false, false}), 0.0);
-  const std::vector<double> ties = {1.0, 1.0, 2.0};
-  EXPECT_DOUBLE_EQ(area_under_curve(ties, {true, false, true}), 0.75);
-  EXPECT_TRUE(std::isnan(area_under_curve(ties, {true, true, true})));
-}
-
 TEST(HeadEvaluation, TellsFlippedLabelsAndClusters) {
   const auto row = [](const std::string& chosen, const std::string& rejected,
                       const std::string& flipped, const std::string& cluster) {

@@ -55,6 +55,13 @@ TEST_F(RewardHeads, EveryLossGivesTheSameOnTwoProcesses) {
       {"mixture", heads("mixture", "head: {type: mixture, heads: 2, router_hidden: 8}", tastes)},
       {"embedding", heads("embedding", "head: {type: preference_embedding, prompt_scaled: true}",
                           "type: cyclic_preferences, num_rows: 40")},
+      {"aspects", heads("aspects",
+                        "head: {type: aspects, gate_hidden: 8, gate_layers: 1, aspects: {aspect_a: "
+                        "\"criterion_0, criterion_1\", aspect_b: criterion_0}}, label_columns: "
+                        "[aspect_a/criterion_0, aspect_a/criterion_1, aspect_b/criterion_0], "
+                        "aspect_columns: [aspect_a, aspect_b], ensemble: {num_members: 2}",
+                        "type: aspect_preferences, num_rows: 40, criteria: [2, 1], "
+                        "missing_share: 0.5")},
       {"regression",
        heads("regression", "loss_type: regression, label_columns: [helpfulness]", ratings)},
       {"verifier", heads("verifier", "loss_type: verifier, label_columns: [flagged]",
@@ -64,6 +71,11 @@ TEST_F(RewardHeads, EveryLossGivesTheSameOnTwoProcesses) {
       {"both", heads("both", "loss_type: pair_and_regression, label_columns: [gold]",
                      "type: length_biased_preferences, num_rows: 40")},
       {"ensemble", heads("ensemble", "ensemble: {num_members: 3, bootstrap: true}")},
+      {"orders", heads("orders", "ensemble: {num_members: 3, vary: order}")},
+      {"rated_orders", heads("rated_orders",
+                             "ensemble: {num_members: 2}, head: {type: attributes}, label_columns: "
+                             "[helpfulness, correctness, coherence, complexity, verbosity]",
+                             "type: attribute_ratings, num_rows: 40, missing_share: 0.5")},
       {"info_nce", heads("info_nce", "head: {type: mlp}, contrastive: {coef: 0.5}")},
       {"swav", heads("swav",
                      "head: {type: mlp}, contrastive: {coef: 0.5, kind: swav, features: "
@@ -74,11 +86,18 @@ TEST_F(RewardHeads, EveryLossGivesTheSameOnTwoProcesses) {
       {"irl",
        write("irl", "type: max_entropy_irl", "type: gridworld_demonstrations, num_rows: 40")}};
   for (const auto& [name, path] : recipes) expect_equal_in_two_processes(path, name, half);
+  for (const char* key : {"eval_aspect_accuracy", "eval_gate_accuracy"}) {
+    std::ifstream file(folder_ / "aspects-one/metrics.jsonl");
+    Json merged;
+    for (std::string line; std::getline(file, line);) merged.update(Json::parse(line));
+    EXPECT_TRUE(merged.contains(key)) << key;
+  }
 }
 
 TEST_F(RewardHeads, ResumeGoesOnAsIfNothingHadHappened) {
   for (const std::string algorithm :
        {"head: {type: mlp}, contrastive: {coef: 0.5, kind: swav}",
+        "ensemble: {num_members: 3, vary: order}",
         "ensemble: {num_members: 2, bootstrap: true}, meta: {data: {type: noisy_preferences, "
         "num_rows: 9, num_candidates: 3, split: other}}"}) {
     const auto path = heads("resume", algorithm);
@@ -90,6 +109,38 @@ TEST_F(RewardHeads, ResumeGoesOnAsIfNothingHadHappened) {
     ASSERT_EQ(run("train --resume " + path + " run.output_dir=" + resumed.string()), 0) << errors();
     EXPECT_EQ(losses(straight), losses(resumed)) << algorithm;
   }
+}
+
+TEST_F(RewardHeads, MembersDifferByWhatTheRecipeSays) {
+  const auto member = [&](const std::string& name, int64_t m) {
+    return SafetensorsFile(folder_ / name / "final" / ("member-" + std::to_string(m)) /
+                           "head.safetensors")
+        .load("score.weight");
+  };
+  const auto train = [&](const std::string& vary, const std::string& more = "") {
+    const auto name = "vary_" + vary + std::to_string(more.size());
+    expect_trained(heads(name, "ensemble: {num_members: 2, vary: " + vary + "}") + more, name);
+    return name;
+  };
+  // Ten steps of four rows are an epoch; a rate of next to nothing leaves the first weights.
+  const std::string still = " optim.learning_rate=1e-20",
+                    epoch = " run.max_steps=10 optim.per_device_train_batch_size=4";
+  const auto init = train("init", still), order = train("order", still),
+             both = train("finetune", still);
+  EXPECT_FALSE(at::allclose(member(init, 0), member(init, 1)));
+  EXPECT_TRUE(at::allclose(member(order, 0), member(order, 1)));
+  EXPECT_FALSE(at::allclose(member(both, 0), member(both, 1)));
+  EXPECT_TRUE(at::equal(member(init, 0), member(order, 0)));
+  const auto moved = train("order", epoch);
+  EXPECT_FALSE(at::equal(member(moved, 0), member(moved, 1)));
+  // The first member is the single head, up to what the others' gradients do to their clipping; a
+  // full batch has no order.
+  expect_trained(heads("single", "") + epoch, "single");
+  const auto single =
+      SafetensorsFile(folder_ / "single/final/head.safetensors").load("score.weight");
+  EXPECT_TRUE(at::allclose(member(moved, 0), single, 0.02, 0.02));
+  const auto whole = train("order", " optim.per_device_train_batch_size=40");
+  EXPECT_TRUE(at::allclose(member(whole, 0), member(whole, 1), 1e-4, 1e-5));
 }
 
 TEST_F(RewardHeads, AMetaStepOfZeroIsNone) {
@@ -182,6 +233,27 @@ TEST_F(RewardHeads, HiddenStatesOfABackboneAreKeptAndServedOnTexts) {
   EXPECT_EQ(losses(folder_ / "on_features"), losses(folder_ / "on_features_again"));
   expect_trained(recipe("on_means", "mean"), "on_means");
   EXPECT_EQ(caches(), 2);
+  // Datasets that hand rows on keep where they come from; two backbones cannot be mixed.
+  const auto wrapped = recipe("on_wrapped", "last");
+  const auto wrap = [&](const std::string& first, const std::string& second) {
+    return " \"data={type: length_constraint, max_ratio: 100, data: {type: mixture, datasets: [{" +
+           data + ", pooling: " + first + "}, {" + second + "}]}}\"";
+  };
+  ASSERT_EQ(run("train " + wrapped + wrap("last", data + ", pooling: last")), 0) << errors();
+  const auto known = Json::parse(std::ifstream(folder_ / "on_wrapped/final/meed.json"));
+  EXPECT_EQ(known["model"], (folder_ / "tiny").string());
+  EXPECT_NE(run("train " + recipe("on_two", "last") + wrap("last", data + ", pooling: mean")), 0);
+  EXPECT_NE(errors().find("(pooling last, max_length 1024) are mixed with those of"),
+            std::string::npos)
+      << errors();
+  EXPECT_NE(run("train " + recipe("on_other", "last") + " \"data={type: mixture, datasets: [{" +
+                data + "}, {type: noisy_preferences, num_features: 32, num_rows: 8}]}\""),
+            0);
+  EXPECT_NE(errors().find("a source that is not known"), std::string::npos) << errors();
+  EXPECT_NE(
+      run("train " + recipe("on_eval", "last") + " \"eval_data={" + data + ", pooling: mean}\""),
+      0);
+  EXPECT_NE(errors().find("eval_data: its features come from"), std::string::npos) << errors();
   const auto scores = folder_ / "scores.jsonl";
   ASSERT_EQ(run("score --model " + (folder_ / "on_features/final").string() + " --input " +
                 rows.string() + " --output " + scores.string()),
@@ -207,6 +279,19 @@ TEST_F(RewardHeads, SayWhatIsWrong) {
   fails(heads("no_prefix", "freeze: [gate]"), "no parameter begins with \"gate\"");
   fails(heads("no_voters", "strength: {ensemble: " + (folder_ / "none").string() + "}"),
         "has no meed.json");
+  fails(heads("voters_and_tastes",
+              "head: {type: mixture}, strength: {ensemble: none, use: [flip, soft]}"),
+        "algorithm.strength.use: soft goes with loss_type bradley_terry, not with mixture");
+  fails(heads("aspects_of_another_head",
+              "head: {type: aspects, aspects: {a: \"x, y\"}}, aspect_columns: [a, b]",
+              "type: aspect_preferences, num_rows: 8"),
+        "algorithm.aspect_columns: names 2 columns, the head has 1 aspects");
+  fails(
+      heads("criteria_without_labels", "head: {type: aspects, aspects: {a: x}}, label_columns: [x]",
+            "type: aspect_preferences, num_rows: 8"),
+      "column \"chosen_x\" or \"rejected_x\" has no label in any row");
+  fails(heads("ordered_bootstrap", "ensemble: {num_members: 2, vary: order, bootstrap: true}"),
+        "ensemble.bootstrap: makes members differ by more than the order");
   fails(write("sft", "type: sft", "type: arithmetic"), "model.path: is required");
   const auto rows = folder_ / "bad.jsonl";
   const auto jsonl = "type: jsonl, path: " + rows.string();
@@ -227,9 +312,14 @@ TEST_F(RewardHeads, SayWhatIsWrong) {
       "row 1: \"chosen_features\"");
   bad("one_side", "{\"chosen_features\": [1, 2]}\n", "", "row 1: \"rejected_features\" is missing");
   bad("no_label", "{\"features\": [1, 2], \"a\": null}\n{\"features\": [1, 2], \"a\": null}\n",
-      ", loss_type: regression, label_columns: [a]", "no row has a label in the column \"a\"");
+      ", loss_type: regression, label_columns: [a]", "column \"a\" has no label in any row");
+  bad("masked", "{\"features\": [1, 2], \"a\": -100}\n",
+      ", loss_type: regression, label_columns: [a]", "column \"a\" has no label in any row");
+  bad("lost", "{\"chosen_features\": [1, 2], \"rejected_features\": [2, 2], \"margin\": -1}\n",
+      ", loss_type: margin", "row 1: \"margin\" is -1.000000, and loss_type margin reads it");
   bad("no_number", "{\"features\": [1, 2], \"a\": \"high\"}\n",
-      ", loss_type: regression, label_columns: [a]", "row 1: \"a\" holds \"high\", not a number");
+      ", loss_type: regression, label_columns: [a]",
+      "row 1: column \"a\" holds \"high\", not a number");
 }
 
 }  // namespace

@@ -23,15 +23,6 @@ TEST(Reliability, BinsHoldConfidenceAndHowOftenItIsRight) {
               1e-9);
 }
 
-TEST(RankCorrelation, SeesOrderAlone) {
-  const std::vector<double> a = {1, 2, 3, 4}, cubes = {1, 8, 27, 64}, back = {4, 3, 2, 1};
-  EXPECT_NEAR(rank_correlation(a, cubes), 1.0, 1e-12);
-  EXPECT_NEAR(rank_correlation(a, back), -1.0, 1e-12);
-  EXPECT_EQ(rank_correlation(a, std::vector<double>{5, 5, 5, 5}), 0.0);
-  // Ties have their mean rank: ranks 0.5 0.5 2 3 against 0 1 2 3.
-  EXPECT_NEAR(rank_correlation(std::vector<double>{1, 1, 2, 3}, a), 0.948683, 1e-6);
-}
-
 TEST(Quantile, LiesBetweenNeighbours) {
   EXPECT_NEAR(quantile({3, 1, 2}, 0.5), 2.0, 1e-12);
   EXPECT_NEAR(quantile({3, 1, 2}, 0.1), 1.2, 1e-12);

@@ -41,7 +41,8 @@ class RewardModels : public ProgramTest {
       const auto number = std::to_string(i);
       rows += R"({"prompt": "Say )" + number + R"(:", "chosen": " )" + number +
               R"( it is", "rejected": " no, never", "kind": ")" + (i % 2 ? "odd" : "even") +
-              R"(", "chosen_good": 1, "rejected_good": 0, "tone": 1, "chosen_critique": " fine", )"
+              R"(", "chosen_good": 1, "rejected_good": 0, "rejected_clear": 0, "chosen_tone": 2, )"
+              R"("tone": 1, "mood": -1, "chosen_critique": " fine", )"
               R"("rejected_critique": " poor"})"
               "\n";
     }
@@ -160,6 +161,35 @@ TEST_F(RewardModels, StepsAreScoredOneByOne) {
   // A text is split into the same steps.
   const auto text = scored(model, R"({"prompt": "Add up.", "completion": "First 1\nthen more\n"})");
   EXPECT_NEAR(text["reward"].get<double>(), product, 1e-5);
+  const auto last = metrics(folder_ / "steps-straight");
+  for (const char* key :
+       {"eval_accuracy", "eval_first_error/f1", "eval_first_error/accuracy_erroneous",
+        "eval_first_error/accuracy_correct", "eval_first_error/best_f1", "eval_last_step_minimum"})
+    EXPECT_TRUE(last.contains(key) && last[key].is_number()) << key;
+  // The same figures from the saved model.
+  const auto eval = folder_ / "first_error.yaml";
+  const auto data = "{type: jsonl, path: " + (folder_ / "steps.jsonl").string() + "}";
+  std::ofstream(eval) << "output_dir: " << (folder_ / "first_error").string() << "\nmodels: ["
+                      << model.string() << "]\nevaluation: {type: first_error}\ndata: " << data
+                      << "\n";
+  const auto evaluated = [&](const std::string& more) {
+    EXPECT_EQ(run("eval " + eval.string() + more), 0) << errors();
+    std::map<std::string, double> values;
+    for (const auto& each : Json::parse(std::ifstream(folder_ / "first_error/results.json")))
+      values[each["metric"]] = each["value"].is_number() ? each["value"].get<double>() : -1.0;
+    return values;
+  };
+  auto values = evaluated("");
+  EXPECT_NEAR(values.at("F1 of first errors"), last["eval_first_error/f1"].get<double>(), 1e-9);
+  EXPECT_NEAR(values.at("accuracy of steps"), last["eval_accuracy"].get<double>(), 1e-6);
+  EXPECT_NEAR(values.at("first error named"),
+              last["eval_first_error/accuracy_erroneous"].get<double>(), 1e-9);
+  values = evaluated(" \"evaluation.tune_on=" + data + "\"");
+  EXPECT_NEAR(values.at("F1 of first errors"), last["eval_first_error/best_f1"].get<double>(),
+              1e-9);
+  EXPECT_EQ(run("eval " + eval.string() + " data={type:\\ needle}"), 1);
+  EXPECT_NE(errors().find("row 1: first_error needs \"completions\""), std::string::npos)
+      << errors();
   expect_fails(recipe_of("no_labels", "type: reward_modelling, pooling: steps",
                          R"({"prompt": "p", "completions": ["a"]})"),
                "row 1: steps need \"completions\" (the steps) and \"labels\"");
@@ -276,6 +306,39 @@ TEST_F(RewardModels, AnEnsembleIsTrainedAndServedAsOne) {
   EXPECT_NE(errors().find("member \"1\" cannot be read"), std::string::npos) << errors();
 }
 
+TEST_F(RewardModels, MembersOfAnEnsembleDifferByWhatTheRecipeSays) {
+  const auto train = [&](const std::string& vary) {
+    const auto name = "ensemble_" + vary;
+    const auto path = recipe_of(name,
+                                "type: reward_ensemble, num_members: 2, vary: " + vary +
+                                    ", member: {type: reward_modelling, freeze_backbone: true}",
+                                pairs());
+    EXPECT_EQ(run("train " + path + " run.max_steps=2"), 0) << errors();
+    return folder_ / name;
+  };
+  const auto first_weights = [&](const fs::path& folder, const char* member) {
+    // The first loss of a member is that of its first weights on its first rows.
+    return losses(folder / "members" / member).at(0);
+  };
+  const auto init = train("init"), order = train("order"), both = train("finetune");
+  const auto seeds = [](const fs::path& folder, const char* member) {
+    std::ifstream file(folder / "members" / member / "config.yaml");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const auto number = [&](const std::string& key) {
+      const auto at = text.find(key);
+      return at == std::string::npos ? -1 : std::atoi(text.c_str() + at + key.size());
+    };
+    return std::pair{number("\n  seed: "), number(" head_seed: ")};
+  };
+  EXPECT_EQ(seeds(init, "1"), (std::pair{3, 4}));
+  EXPECT_EQ(seeds(order, "1"), (std::pair{4, 3}));
+  EXPECT_EQ(seeds(both, "1"), (std::pair{4, 0}));  // null
+  EXPECT_NE(first_weights(init, "0"), first_weights(init, "1"));
+  EXPECT_NE(first_weights(order, "0"), first_weights(order, "1"));
+  EXPECT_EQ(first_weights(order, "0"), first_weights(both, "0"));
+  EXPECT_NE(first_weights(order, "1"), first_weights(both, "1"));
+}
+
 TEST_F(RewardModels, ACritiqueIsWrittenAndScored) {
   const auto path = recipe_of("critique", "type: critique_reward, max_critique_length: 4", pairs());
   expect_same_after_resuming(path, "critique");
@@ -327,6 +390,21 @@ TEST_F(RewardModels, BadRowsAreNamed) {
                          "weights: [1, 1]}, label_columns: [a, b]",
                          R"({"prompt": "p", "completion": "x", "a": 1, "b": null})"),
                "column \"b\" has no label in any row");
+  const std::string aspects =
+      "type: reward_modelling, head: {type: aspects, gate_hidden: 4, aspects: "
+      "{q: x, s: y}}, ";
+  const std::string half_labelled =
+      R"({"prompt": "p", "chosen": "a", "rejected": "b", "chosen_x": 1, "q": 1})";
+  expect_fails(recipe_of("no_criterion", aspects + "label_columns: [x, y]", half_labelled),
+               "column \"chosen_y\" or \"rejected_y\" has no label in any row");
+  expect_fails(recipe_of("no_aspect", aspects + "aspect_columns: [q, s]", half_labelled),
+               "column \"s\" has no label in any row");
+  expect_fails(recipe_of("negative_strength", "type: reward_modelling, loss_type: scaled",
+                         R"({"prompt": "p", "chosen": "a", "rejected": "b", "margin": -2})"),
+               "row 1: \"margin\" is -2.000000, and loss_type scaled reads it as the preference's");
+  expect_fails(recipe_of("no_strength", "type: reward_modelling, loss_type: scaled",
+                         R"({"prompt": "p", "chosen": "a", "rejected": "b"})"),
+               "row 1: \"margin\" is missing, and loss_type scaled weighs a row by it");
   expect_fails(
       recipe_of("not_a_number", "type: reward_modelling, loss_type: regression, label_columns: [a]",
                 R"({"prompt": "p", "completion": "x", "a": "many"})"),

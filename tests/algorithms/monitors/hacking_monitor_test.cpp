@@ -81,11 +81,5 @@ TEST(HackingMonitor, RefusalsRiseByAShareOfAllCompletions) {
   EXPECT_EQ(alarms(0.4), 1);
 }
 
-TEST(Spearman, RanksTies) {
-  const std::vector<double> a = {1, 2, 3, 4}, b = {10, 20, 20, 40}, c = {5, 5, 5, 5};
-  EXPECT_NEAR(spearman(a, b), 0.948683, 1e-6);
-  EXPECT_EQ(spearman(a, c), 0.0);
-}
-
 }  // namespace
 }  // namespace meed

@@ -122,6 +122,61 @@ TEST(StrengthLabels, BucketDifferencesAndTurnContradictedPairs) {
             std::string::npos);
 }
 
+TEST(StrengthLabels, ASignedMarginSaysWhoWins) {
+  const Rows rows(
+      R"({"prompt": "p", "chosen": "a", "rejected": "b", "margin": 2})"
+      "\n"
+      R"({"prompt": "p", "chosen": "c", "rejected": "d", "margin": -3, "chosen_length": 1, "rejected_length": 2})"
+      "\n"
+      R"({"prompt": "p", "chosen": "e", "rejected": "f", "margin": 0})");
+  const auto data = make("{type: strength_labels, signed_margin: true, data: " + rows.node() + "}");
+  ASSERT_EQ(data->size(), 2);
+  EXPECT_EQ(data->get(0).chosen.text, "a");
+  EXPECT_EQ(*data->get(0).margin, 2.0);
+  const auto turned = data->get(1);
+  EXPECT_EQ(turned.chosen.text, "d");
+  EXPECT_EQ(turned.rejected.text, "c");
+  EXPECT_EQ(*turned.margin, 3.0);
+  EXPECT_EQ(turned.extra.at("chosen_length"), "2");
+  EXPECT_EQ(turned.extra.at("rejected_length"), "1");
+  const Rows bare(R"({"prompt": "p", "chosen": "a", "rejected": "b"})");
+  EXPECT_NE(message_of([&] {
+              make("{type: strength_labels, signed_margin: true, data: " + bare.node() + "}");
+            }).find("row 1: signed_margin needs a number in \"margin\""),
+            std::string::npos);
+}
+
+TEST(StepLabels, ComeFromMonteCarloAJudgeOrBoth) {
+  const Rows rows(
+      R"({"prompt": "p", "completions": ["a", "b", "c"], "monte_carlo": [1, 0, 0.5], "judge": 2})"
+      "\n"
+      R"({"prompt": "p", "completions": ["a", "b"], "monte_carlo": [1, 0.25], "judge": 0})"
+      "\n"
+      R"({"prompt": "p", "completions": ["a", "b"], "monte_carlo": [1, 0.5], "judge": 1})");
+  using Labels = std::vector<double>;
+  const auto labels = [&](const std::string& keys) {
+    const auto data = make("{type: step_labels, " + keys + ", data: " + rows.node() + "}");
+    std::vector<Labels> all;
+    for (int64_t i = 0; i < data->size(); ++i) all.push_back(data->get(i).labels);
+    return all;
+  };
+  EXPECT_EQ(labels("source: monte_carlo"), (std::vector<Labels>{{1, 0, -100}, {1, 1}, {1, 1}}));
+  EXPECT_EQ(labels("source: judge"), (std::vector<Labels>{{1, 0, -100}, {1, 1}, {0, -100}}));
+  EXPECT_EQ(labels("source: consensus"), (std::vector<Labels>{{1, 0, -100}, {1, 1}}));
+  EXPECT_EQ(labels("source: consensus, soft: true"),
+            (std::vector<Labels>{{1, 0, -100}, {1, 0.25}}));
+  EXPECT_EQ(labels("source: monte_carlo, threshold: 0.25"),
+            (std::vector<Labels>{{1, 0, -100}, {1, 0}, {1, 1}}));
+  const Rows poor(R"({"prompt": "p", "completions": ["a", "b"], "monte_carlo": [1], "judge": 7})");
+  const auto problem = [&](const std::string& source) {
+    return message_of(
+        [&] { make("{type: step_labels, source: " + source + ", data: " + poor.node() + "}"); });
+  };
+  EXPECT_NE(problem("monte_carlo").find("expected a list of 2 shares"), std::string::npos);
+  EXPECT_NE(problem("judge").find("row 1: column \"judge\" holds \"7\", not a step from 1 to 2"),
+            std::string::npos);
+}
+
 TEST(LabelledSides, AreTwoRowsAPair) {
   const Rows rows(R"({"prompt": "p", "chosen": "a", "rejected": "b"})");
   const auto data = make("{type: labelled_sides, data: " + rows.node() + "}");

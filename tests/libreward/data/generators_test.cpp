@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "libpolicy/core/error.h"
@@ -18,7 +20,8 @@ const std::vector<std::string> kGenerators = {"three_tastes",         "cyclic_pr
                                               "noisy_preferences",    "strength_preferences",
                                               "product_preferences",  "attribute_ratings",
                                               "spurious_preferences", "length_biased_preferences",
-                                              "opinion_summaries",    "gridworld_demonstrations"};
+                                              "opinion_summaries",    "gridworld_demonstrations",
+                                              "aspect_preferences"};
 
 std::unique_ptr<Dataset> make(const std::string& yaml) {
   static const auto comm = Communicator::create({}, at::kCPU, "single");
@@ -48,6 +51,56 @@ double gold_agreement(const Dataset& data) {
     right += number(row, "chosen_gold") >= number(row, "rejected_gold");
   }
   return right / static_cast<double>(data.size());
+}
+
+TEST(AspectPreferences, AreAboutTheAspectThatThePromptAsksFor) {
+  const auto data = make("{type: aspect_preferences, num_rows: 400, missing_share: 0.25}");
+  EXPECT_EQ(gold_agreement(*data), 1.0);
+  double labelled = 0.0, favoured = 0.0;
+  std::map<std::string, int> asked;
+  for (int64_t i = 0; i < data->size(); ++i) {
+    const auto row = data->get(i);
+    const auto& aspect = row.extra.at("aspect");
+    ++asked[aspect];
+    EXPECT_EQ(row.extra.at(aspect), "1");
+    favoured += row.extra.at("aspect_a") == "1";
+    labelled += !row.extra.at("chosen_aspect_b/criterion_5").empty();
+  }
+  EXPECT_EQ(asked.size(), 5u);
+  EXPECT_NEAR(labelled / 400, 0.75, 0.08);
+  EXPECT_NEAR(favoured / 400, 0.6, 0.1);  // a fifth asked for, and half of the others
+  EXPECT_NE(problem("{type: aspect_preferences, criteria: [2, 0]}").find("criteria"),
+            std::string::npos);
+}
+
+TEST(ChainSolutions, HaveTheErrorsThatTheyWerePlanted) {
+  const auto data = make("{type: chain_solutions, num_rows: 600}");
+  double wrong = 0.0, blind = 0.0;
+  for (int64_t i = 0; i < data->size(); ++i) {
+    const auto row = data->get(i);
+    ASSERT_EQ(row.completions.size(), row.labels.size());
+    bool after = false;
+    for (size_t step = 0; step < row.labels.size(); ++step) {
+      const auto& text = row.completions[step];
+      const auto plus = text.find('+'), equals = text.find('=');
+      const bool right =
+          std::stoi(text.substr(0, plus)) + std::stoi(text.substr(plus + 1, equals - plus - 1)) ==
+          std::stoi(text.substr(equals + 1));
+      EXPECT_EQ(row.labels[step], after ? -100.0 : right ? 1.0 : 0.0);
+      after = after || !right;
+    }
+    EXPECT_EQ(row.extra.at("right"), after ? "false" : "true");
+    wrong += after;
+    blind += after && row.extra.at("monte_carlo").find("0.000000") == std::string::npos;
+  }
+  EXPECT_NEAR(blind / wrong, 0.3, 0.07);
+  const auto careful = make("{type: chain_solutions, num_rows: 100, judge_noise: 0}");
+  for (int64_t i = 0; i < careful->size(); ++i) {
+    const auto row = careful->get(i);
+    const auto error = std::find(row.labels.begin(), row.labels.end(), 0.0);
+    const auto place = error == row.labels.end() ? 0 : error - row.labels.begin() + 1;
+    EXPECT_EQ(row.extra.at("judge"), std::to_string(place));
+  }
 }
 
 TEST(Generators, RowsDependOnSeedSplitAndPlaceAlone) {

@@ -137,6 +137,21 @@ TEST(Process, HasTheWorkedValues) {
   EXPECT_FALSE(consensus(3, std::nullopt));
   EXPECT_TRUE(consensus(std::nullopt, std::nullopt));
   EXPECT_EQ(first_error_of(std::vector<double>{.5, 0, .2}), 2);
+  EXPECT_EQ(first_step_below(p, .85), 2);
+  EXPECT_EQ(first_step_below(p, .8), std::nullopt);
+  EXPECT_NEAR(harmonic_mean(.6, .9), .72, 1e-12);
+  EXPECT_NEAR(harmonic_mean(.3, .99), .460465, 1e-6);
+  EXPECT_EQ(harmonic_mean(0, 0), 0.0);
+  using Place = std::optional<int64_t>;
+  const std::vector<Place> labels = {1, 3, 2, 2, {}, {}},
+                           predictions = {1, 3, 1, {}, {}, 4}, never(6);
+  const auto scores = first_error_scores(labels, predictions);
+  EXPECT_EQ(scores.accuracy_erroneous, 0.5);
+  EXPECT_EQ(scores.accuracy_correct, 0.5);
+  EXPECT_EQ(scores.f1, 0.5);
+  EXPECT_EQ(scores.erroneous, 4);
+  EXPECT_EQ(first_error_scores(labels, never).accuracy_correct, 1.0);
+  EXPECT_EQ(first_error_scores(labels, never).f1, 0.0);
   EXPECT_NEAR(value(step_loss(doubles({0, 5}), doubles({1, kMissingLabel}), 1)), 0.693147, 1e-6);
 }
 
@@ -164,6 +179,7 @@ TEST(Demonstrations, MaximumEntropyMatchesFeatureExpectations) {
   const auto result = max_entropy_irl(problem, 0.3, 2000);
   EXPECT_LT(result.gap, 1e-2);
   EXPECT_GT(result.weights_F[0].item<double>(), result.weights_F[1].item<double>());
+  EXPECT_LT(max_entropy_irl(problem, 100, 2000).gap, 1e-2);  // a rate that is far too high
 }
 
 TEST(RewardLosses, GradientsEqualCentralDifferences) {
