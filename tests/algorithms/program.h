@@ -13,6 +13,7 @@
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/models/save_model.h"
 #include "libpolicy/text/tokenizer.h"
+#include "tests/free_port.h"
 
 namespace meed {
 
@@ -79,8 +80,7 @@ class ProgramTest : public ::testing::Test {
   /// Losses of the same arguments under one process and under `count`; `share` divides the batch.
   static void expect_equal_in_processes(int count, const std::string& path, const std::string& name,
                                         const std::string& share) {
-    static int port = 29511 + static_cast<int>(::getpid() % 1000);
-    ++port;
+    const int port = testing::free_port();
     const auto one = folder_ / (name + "-one"), many = folder_ / (name + "-many");
     fs::remove_all(many);
     if (!fs::exists(one)) {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,21 +10,9 @@
 #include <vector>
 
 #include "libpolicy/distributed/communicator.h"
+#include "tests/free_port.h"
 
 namespace meed::testing {
-
-/// A TCP port of the loopback device that nobody uses.
-inline int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  ::bind(socket, reinterpret_cast<sockaddr*>(&address), length);
-  ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
-  ::close(socket);
-  return ntohs(address.sin_port);
-}
 
 /// How a process of run_processes() ended.
 struct ProcessResult {

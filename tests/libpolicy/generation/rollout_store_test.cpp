@@ -77,7 +77,9 @@ void expect_same(const StoredRollouts& a, const StoredRollouts& b) {
   };
   EXPECT_TRUE(same(a.rewards_PG, b.rewards_PG));
   ASSERT_EQ(a.terminal_PG.defined(), b.terminal_PG.defined());
-  if (a.terminal_PG.defined()) EXPECT_TRUE(same(a.terminal_PG, b.terminal_PG));
+  if (a.terminal_PG.defined()) {
+    EXPECT_TRUE(same(a.terminal_PG, b.terminal_PG));
+  }
   EXPECT_TRUE(same(a.advantages_PG, b.advantages_PG));
   EXPECT_TRUE(same(a.components.at("math"), b.components.at("math")));
   EXPECT_TRUE(same(a.transformed.at("math"), b.transformed.at("math")));
