@@ -37,13 +37,18 @@ std::string filled(const std::string& pattern, const AnswerRewriter::Query& quer
 void AnswerRewriter::Config::fields(FieldVisitor& v) {
   v.field("path", path, "Folder or GGUF file of the language model that rewrites.");
   v.choice("dtype", dtype, {"float32", "bfloat16"}, "What it computes in.");
-  v.field("template", pattern, "What it reads; {prompt} and {completion}, the right one, are filled in.");
+  v.field("template", pattern,
+          "What it reads; {prompt} and {completion}, the right one, are filled in.");
   v.field("chat", chat, "Through the model's chat template, as a user's message.");
   v.field("stop", stop, "Strings that end what it writes.");
-  v.field("num_samples", num_samples, "Rewritten solutions of a right one, of which the first that the rule marks wrong is taken.");
-  v.field("max_completion_length", max_completion_length, "Tokens that it writes at most; what is cut is left out.");
+  v.field(
+      "num_samples", num_samples,
+      "Rewritten solutions of a right one, of which the first that the rule marks wrong is taken.");
+  v.field("max_completion_length", max_completion_length,
+          "Tokens that it writes at most; what is cut is left out.");
   v.field("temperature", temperature, "Its sampling temperature.");
-  v.require(pattern.find("{completion}") != std::string::npos, "template", "must hold {completion}");
+  v.require(pattern.find("{completion}") != std::string::npos, "template",
+            "must hold {completion}");
   v.require(num_samples > 0, "num_samples", "must be positive");
   v.require(max_completion_length > 0, "max_completion_length", "must be positive");
   v.require(temperature > 0, "temperature", "must be positive");
@@ -52,7 +57,8 @@ void AnswerRewriter::Config::fields(FieldVisitor& v) {
 AnswerRewriter::AnswerRewriter(const Config& config)
     : config_(config),
       tokenizer_(Tokenizer::load(config.path)),
-      model_(CausalLm::load(config.path, {.dtype = config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat})),
+      model_(CausalLm::load(config.path,
+                            {.dtype = config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat})),
       engine_(RolloutEngine::create(*model_, tokenizer_.get())) {}
 
 AnswerRewriter::~AnswerRewriter() = default;
@@ -62,15 +68,20 @@ std::vector<std::vector<std::string>> AnswerRewriter::rewrite(std::span<const Qu
   const int64_t positions = model_->config().max_positions;
   const int64_t room = positions > 0 ? positions - config_.max_completion_length : INT64_MAX;
   if (room <= 0)
-    throw ConfigError("algorithm.assistant.max_completion_length: leaves no room for a prompt in the model's " +
-                      std::to_string(positions) + " positions");
+    throw ConfigError(
+        "algorithm.assistant.max_completion_length: leaves no room for a prompt in the model's " +
+        std::to_string(positions) + " positions");
   std::vector<GenerationRequest> requests;
   for (size_t i = 0; i < queries.size(); ++i) {
     GenerationRequest request{.id = static_cast<int64_t>(i)};
-    request.prompt_ids = encode_prompt(*tokenizer_, spoken(config_.chat, "user", filled(config_.pattern, queries[i])));
+    request.prompt_ids = encode_prompt(
+        *tokenizer_, spoken(config_.chat, "user", filled(config_.pattern, queries[i])));
     if (const auto length = static_cast<int64_t>(request.prompt_ids.size()); length > room)
-      request.prompt_ids.erase(request.prompt_ids.begin(), request.prompt_ids.begin() + (length - room));
-    request.sampling = {.temperature = config_.temperature, .max_new_tokens = config_.max_completion_length, .stop_strings = config_.stop};
+      request.prompt_ids.erase(request.prompt_ids.begin(),
+                               request.prompt_ids.begin() + (length - room));
+    request.sampling = {.temperature = config_.temperature,
+                        .max_new_tokens = config_.max_completion_length,
+                        .stop_strings = config_.stop};
     for (int64_t k = 0; k < config_.num_samples; ++k)
       request.seeds.push_back(mix_seed({queries[i].seed, static_cast<uint64_t>(k)}));
     requests.push_back(std::move(request));

@@ -15,17 +15,19 @@ class CausalLm;
 class RolloutEngine;
 class Tokenizer;
 
-/// Cooper's assistant (Hong et al. 2025): a language model that rewrites a right solution into one of
-/// the same shape with a wrong final answer. What it writes is not trusted: the caller has the rule
-/// check it.
+/// Cooper's assistant (Hong et al. 2025): a language model that rewrites a right solution into one
+/// of the same shape with a wrong final answer. What it writes is not trusted: the caller has the
+/// rule check it.
 class AnswerRewriter {
  public:
   struct Config {
     std::string path;
     std::string dtype = "float32";
     std::string pattern =
-        "Question:\n{prompt}\n\nCorrect solution:\n{completion}\n\nRewrite this solution in the same "
-        "style and with the same steps, but with a mistake that leads to a wrong final answer. Write "
+        "Question:\n{prompt}\n\nCorrect solution:\n{completion}\n\nRewrite this solution in the "
+        "same "
+        "style and with the same steps, but with a mistake that leads to a wrong final answer. "
+        "Write "
         "nothing but the rewritten solution.";
     bool chat = true;
     std::vector<std::string> stop;

@@ -32,8 +32,7 @@ std::vector<std::vector<std::vector<double>>> step_rewards(const ScoredRollouts&
 
 at::Tensor advantages_of(const ScoredRollouts& rollouts, const Grpo::Config& config,
                          Communicator& comm) {
-  if (config.process_supervision == "steps")
-    return at::zeros_like(rollouts.rewards_PG, at::kFloat);
+  if (config.process_supervision == "steps") return at::zeros_like(rollouts.rewards_PG, at::kFloat);
   if (config.process_supervision == "outcome_and_steps")
     return completion_advantages("group", terminal_rewards(rollouts), {}, config.scale_rewards,
                                  comm, config.std == "population");
@@ -87,10 +86,11 @@ void Grpo::Config::fields(FieldVisitor& v) {
            {"sum_then_normalize", "normalize_then_sum", "sum_of_advantages"},
            "Several rewards: advantages of their sum; of each by group, summed and standardised "
            "over the batch (GDPO); or the weighted sum of each one's advantages (Pref-GRPO).");
-  v.choice("process_supervision", process_supervision, {"none", "steps", "outcome_and_steps"},
-           "steps: a token's advantage is the sum of the rewards, standardised over the steps of its "
-           "group, of the steps that end at or after it (DeepSeekMath, 4.1.3); outcome_and_steps: "
-           "plus the outcome's advantage; none: outcomes alone.");
+  v.choice(
+      "process_supervision", process_supervision, {"none", "steps", "outcome_and_steps"},
+      "steps: a token's advantage is the sum of the rewards, standardised over the steps of its "
+      "group, of the steps that end at or after it (DeepSeekMath, 4.1.3); outcome_and_steps: "
+      "plus the outcome's advantage; none: outcomes alone.");
   reference.fields(v);
   v.field("num_iterations", num_iterations, "Passes over each generation.");
   v.field("mask_truncated_completions", mask_truncated_completions,
@@ -206,9 +206,10 @@ void Grpo::begin_update(const ScoredRollouts& rollouts, std::span<CompletionToke
   for (const auto& each : completions) {
     const int64_t length = each.mask_T.numel();
     advantages.push_back(
-        each.advantages_T.defined() ? each.advantages_T
-                                    : advantages_PG_[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)].expand(
-            {length}));
+        each.advantages_T.defined()
+            ? each.advantages_T
+            : advantages_PG_[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)]
+                  .expand({length}));
     const auto name = mix_seed(
         {static_cast<uint64_t>(rollouts.places[each.group]), static_cast<uint64_t>(each.index)});
     keys.push_back(at::arange(length, at::kLong) + static_cast<int64_t>(name >> 8));

@@ -54,8 +54,8 @@ class Grpo : public OnlineAlgorithm {
   bool by_token() const override { return config_.process_supervision != "none"; }
   /// With process supervision, a completion's is that of its first token.
   at::Tensor advantages(const ScoredRollouts& rollouts, Communicator& comm) override;
-  /// Process supervision: a token's advantage is the sum of the normalised rewards of the steps that
-  /// end at or after it, beside the completion's own where outcomes count.
+  /// Process supervision: a token's advantage is the sum of the normalised rewards of the steps
+  /// that end at or after it, beside the completion's own where outcomes count.
   void token_advantages(const ScoredRollouts& rollouts, std::span<CompletionTokens> completions,
                         Communicator& comm, MetricsWriter& metrics) override;
   /// clip_cov and kl_cov choose among all tokens of the update.
@@ -71,8 +71,8 @@ class Grpo : public OnlineAlgorithm {
   Config config_;
   EntropyCoefficient entropy_;
   uint64_t seed_;
-  int64_t updates_ = 0;  ///< of the run, for clip_cov's draws
-  bool warned_ = false;  ///< that dense rewards are not read
+  int64_t updates_ = 0;       ///< of the run, for clip_cov's draws
+  bool warned_ = false;       ///< that dense rewards are not read
   at::Tensor advantages_PG_;  ///< of the outcomes
   std::vector<std::vector<std::vector<double>>> advantages_PGS_;  ///< of the steps
 };

@@ -157,8 +157,9 @@ void RolloutSection::fields(FieldVisitor& v) {
   v.require(replay.empty() || (!store && !dynamic_sampling), "replay",
             "cannot go with store or dynamic_sampling: nothing is sampled");
   v.require(max_num_gen_batches > 0, "max_num_gen_batches", "must be positive");
-  v.component("environment", environment, environments(),
-              "Tools or a world that answers the policy's calls; its words are masked from the loss.");
+  v.component(
+      "environment", environment, environments(),
+      "Tools or a world that answers the policy's calls; its words are masked from the loss.");
   v.field("max_tool_calling_iterations", max_tool_calling_iterations,
           "Calls of a completion that are answered; null: as many as fit.");
   v.field("max_turn_length", max_turn_length,
@@ -196,8 +197,8 @@ bool supervises_steps(const std::optional<ConfigNode>& algorithm) {
   return !value.is_map() && !value.is_list() && !value.is_null() && value.as_string() != "none";
 }
 
-/// What an algorithm does not read of the rewards, or misses in them: an algorithm says what it reads
-/// by Config::kShapes ("outcome" is the default) or its key `process_supervision`.
+/// What an algorithm does not read of the rewards, or misses in them: an algorithm says what it
+/// reads by Config::kShapes ("outcome" is the default) or its key `process_supervision`.
 std::vector<std::string> shape_problems(const std::optional<ConfigNode>& algorithm,
                                         const std::vector<ConfigNode>& rewards) {
   std::vector<std::string> problems;
@@ -206,7 +207,9 @@ std::vector<std::string> shape_problems(const std::optional<ConfigNode>& algorit
   const auto type = algorithm->at("type").as_string();
   if (!algorithms().has(type)) return problems;
   const std::string key = kSupervision;
-  const auto has = [](const std::string& shapes, const char* shape) { return shapes.find(shape) != std::string::npos; };
+  const auto has = [](const std::string& shapes, const char* shape) {
+    return shapes.find(shape) != std::string::npos;
+  };
   const bool supervised = supervises_steps(algorithm);
   bool steps = false;
   for (const auto& reward : rewards) {
@@ -214,18 +217,22 @@ std::vector<std::string> shape_problems(const std::optional<ConfigNode>& algorit
     steps = steps || has(shapes.left, "step");
     if (!supervised && !has(algorithms().info(type).shapes, "step") && !shapes.shaper.empty()) {
       const auto fields = algorithms().info(type).fields();
-      const bool could = std::any_of(fields.begin(), fields.end(), [&](const FieldInfo& field) { return field.name == key; });
-      problems.push_back(reward.where() + ": " + shapes.shaper + " changes step rewards, which " + type +
-                         " does not read" + (could ? " without process_supervision" : "") +
+      const bool could = std::any_of(fields.begin(), fields.end(),
+                                     [&](const FieldInfo& field) { return field.name == key; });
+      problems.push_back(reward.where() + ": " + shapes.shaper + " changes step rewards, which " +
+                         type + " does not read" + (could ? " without process_supervision" : "") +
                          "; put {type: sum_steps} behind it to make them the outcome" +
                          (could ? ", or set process_supervision" : ""));
     }
     if (supervised && has(shapes.left, "token"))
-      problems.push_back(reward.where() + ": gives token rewards, but " + key + " reads those of steps");
+      problems.push_back(reward.where() + ": gives token rewards, but " + key +
+                         " reads those of steps");
   }
   if (supervised && !steps)
-    problems.push_back(algorithm->where() + ": " + key + " needs a reward of steps, and no reward of this recipe gives any "
-                       "(chain_steps, search_principles and a reward_model of steps do; sum_steps takes them away)");
+    problems.push_back(algorithm->where() + ": " + key +
+                       " needs a reward of steps, and no reward of this recipe gives any "
+                       "(chain_steps, search_principles and a reward_model of steps do; sum_steps "
+                       "takes them away)");
   return problems;
 }
 

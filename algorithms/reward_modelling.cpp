@@ -91,8 +91,9 @@ class RewardModelling final : public OfflineAlgorithm {
     if (model_->reader() == RewardReader::kDecoder)
       model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
     else if (recipe.model.dtype != "float32" || recipe.model.gradient_checkpointing)
-      log_warn("model: an encoder computes in float32 and keeps its activations; dtype and "
-               "gradient_checkpointing are not used");
+      log_warn(
+          "model: an encoder computes in float32 and keeps its activations; dtype and "
+          "gradient_checkpointing are not used");
     if (config_.freeze_backbone) model_->backbone_parameters().set_requires_grad(false);
     rows_ = {.format = model_->format(),
              .reader = model_->reader(),

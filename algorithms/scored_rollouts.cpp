@@ -143,8 +143,7 @@ ScoredRollouts select_groups(const ScoredRollouts& scored, std::span<const int64
     if (!scored.tokens_PGT.empty())
       result.tokens_PGT.push_back(scored.tokens_PGT[static_cast<size_t>(p)]);
   }
-  if (scored.terminal_PG.defined())
-    result.terminal_PG = scored.terminal_PG.index_select(0, rows);
+  if (scored.terminal_PG.defined()) result.terminal_PG = scored.terminal_PG.index_select(0, rows);
   if (scored.greedy_P.defined()) result.greedy_P = scored.greedy_P.index_select(0, rows);
   return result;
 }

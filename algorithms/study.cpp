@@ -244,7 +244,8 @@ void StudyCheck::fields(FieldVisitor& v) {
                                    {"over", &over},
                                    {"over_minus", &over_minus}})
     v.require(text->empty() || parse_figure(*text), name,
-              "must be a number or arm/metric, perhaps with @first, @max, @min or @mean, and :STEP; got \"" +
+              "must be a number or arm/metric, perhaps with @first, @max, @min or @mean, and "
+              ":STEP; got \"" +
                   *text + "\"");
 }
 

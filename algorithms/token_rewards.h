@@ -11,9 +11,9 @@
 namespace meed {
 
 /// Rewards of a completion's tokens, float64 [T]: its outcome (terminal_rewards) on the last token
-/// that counts, dense rewards where functions give them, and -kl_coef times the KL estimate ("k1", "k2", "k3") to the
-/// reference on every token that counts (Ziegler et al. 2019). A missing outcome is 0. Throws
-/// DataError if dense rewards are not as many as tokens.
+/// that counts, dense rewards where functions give them, and -kl_coef times the KL estimate ("k1",
+/// "k2", "k3") to the reference on every token that counts (Ziegler et al. 2019). A missing outcome
+/// is 0. Throws DataError if dense rewards are not as many as tokens.
 struct TokenRewards {
   at::Tensor rewards_T;
   double kl_sum = 0.0;  ///< k1, over the tokens that count

@@ -69,8 +69,9 @@ VerifierTrainer::VerifierTrainer(const Config& config, RewardPipeline& rewards, 
       seed_(seed),
       verifier_(find_verifier(rewards, config.verifier)),
       rule_(find_rule(rewards, config.rule)),
-      assistant_(config.negatives == "assistant" ? std::make_unique<AnswerRewriter>(config.assistant)
-                                                 : nullptr),
+      assistant_(config.negatives == "assistant"
+                     ? std::make_unique<AnswerRewriter>(config.assistant)
+                     : nullptr),
       optimizer_(std::make_unique<AdamW>(verifier_->trainable_parameters(), AdamWOptions{})) {}
 
 VerifierTrainer::~VerifierTrainer() = default;
@@ -95,12 +96,14 @@ void VerifierTrainer::add_to(TrainableModel& model) {
 }
 
 /// The first completion of every group that the rule marks right.
-std::vector<VerifierTrainer::Right> VerifierTrainer::find_right(const ScoredRollouts& rollouts) const {
+std::vector<VerifierTrainer::Right> VerifierTrainer::find_right(
+    const ScoredRollouts& rollouts) const {
   std::vector<Right> right;
   const auto& rule_PG = rollouts.components.at(config_.rule);
   for (size_t p = 0; p < rollouts.groups.size(); ++p)
     for (size_t g = 0; g < rollouts.groups[p].completions.size(); ++g)
-      if (rule_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>() >= config_.rule_threshold) {
+      if (rule_PG[static_cast<int64_t>(p)][static_cast<int64_t>(g)].item<double>() >=
+          config_.rule_threshold) {
         right.push_back({p, g});
         break;
       }
@@ -113,7 +116,8 @@ uint64_t VerifierTrainer::seed_of(const ScoredRollouts& rollouts, size_t group) 
 }
 
 /// A wrong completion without a model, "" if none can be made.
-std::string VerifierTrainer::wrong_by_rule(const ScoredRollouts& rollouts, const Right& right) const {
+std::string VerifierTrainer::wrong_by_rule(const ScoredRollouts& rollouts,
+                                           const Right& right) const {
   const auto& completions = rollouts.groups[right.group].completions;
   const auto& rule_PG = rollouts.components.at(config_.rule);
   if (config_.negatives == "policy")

@@ -42,8 +42,8 @@ class VerifierTrainer {
   /// Has checkpoints and the final folder hold the verifier too, as reward_model/.
   void add_to(TrainableModel& model);
   /// One update over the generation's pairs of all ranks, none without a pair. Records
-  /// verifier/loss, verifier/accuracy, verifier/pairs and verifier/unchecked (right completions whose
-  /// wrong one the rule did not find wrong, which are left out). All ranks call it.
+  /// verifier/loss, verifier/accuracy, verifier/pairs and verifier/unchecked (right completions
+  /// whose wrong one the rule did not find wrong, which are left out). All ranks call it.
   void update(const ScoredRollouts& rollouts, Communicator& comm, MetricsWriter& metrics);
   /// Share of the first `rows` pairs in which the verifier puts the chosen above 1/2 and the
   /// rejected below, counted by text. All ranks call it.

@@ -29,7 +29,9 @@ namespace {
 
 /// Follows the shapes of a reward through its transforms; the problem that ends the way, or "".
 std::string follow_shapes(const ConfigNode& reward, RewardShapes& shapes) {
-  if (!reward.is_map() || !reward.has("type") || reward.at("type").is_map() || reward.at("type").is_list()) return "";
+  if (!reward.is_map() || !reward.has("type") || reward.at("type").is_map() ||
+      reward.at("type").is_list())
+    return "";
   const auto name = reward.at("type").as_string();
   if (!reward_functions().has(name)) return "";
   shapes.left = reward_functions().info(name).shapes;
@@ -49,8 +51,8 @@ std::string follow_shapes(const ConfigNode& reward, RewardShapes& shapes) {
     for (const char* shape : {"outcome", "step", "token"})
       if (holds(taken, shape) && !holds(shapes.left, shape))
         return each.where() + ": " + type + " takes " + shape + " rewards, but " + name +
-               (reduced ? " and the transforms before leave only " : " gives only ") +
-               shapes.left + " rewards";
+               (reduced ? " and the transforms before leave only " : " gives only ") + shapes.left +
+               " rewards";
     if (holds(taken, "step")) shapes.shaper = type;
     if (arrow != std::string::npos) {
       shapes.left = shapes_of_it.substr(arrow + 4);

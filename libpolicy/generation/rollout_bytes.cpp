@@ -56,8 +56,7 @@ std::string to_bytes(const StoredRollouts& rollouts) {
             {"transformed", Json::object()},
             {"weights", rollouts.weights},
             {"tokens", rollouts.tokens_PGT}};
-  if (rollouts.terminal_PG.defined())
-    json["terminal"] = matrix_json<double>(rollouts.terminal_PG);
+  if (rollouts.terminal_PG.defined()) json["terminal"] = matrix_json<double>(rollouts.terminal_PG);
   for (const auto& group : rollouts.groups) {
     Json completions = Json::array();
     for (const auto& each : group.completions) completions.push_back(completion_json(each));

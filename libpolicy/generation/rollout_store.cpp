@@ -236,7 +236,9 @@ StoredRollouts RolloutStore::read(const fs::path& path) {
       rollouts.advantages_PG.sizes() != rollouts.rewards_PG.sizes() ||
       (rollouts.terminal_PG.defined() &&
        rollouts.terminal_PG.sizes() != rollouts.rewards_PG.sizes()))
-    throw DataError(where + ": rewards, terminal_rewards and advantages: expected [prompts, completions] of each");
+    throw DataError(
+        where +
+        ": rewards, terminal_rewards and advantages: expected [prompts, completions] of each");
   const auto prompts = load_as(file, "prompt_tokens", at::kLong);
   const auto offsets = load_as(file, "prompt_offsets", at::kLong);
   const auto examples = file.load_texts("examples");

@@ -11,8 +11,9 @@
 namespace meed {
 namespace {
 
-/// exp() of more would overflow float32 here or in the sums: a larger exponent is cut to this, with no
-/// gradient beyond it. TRL has no such bound: it gives the same up to here, inf or NaN soon after.
+/// exp() of more would overflow float32 here or in the sums: a larger exponent is cut to this, with
+/// no gradient beyond it. TRL has no such bound: it gives the same up to here, inf or NaN soon
+/// after.
 constexpr double kMaxExponent = 80.0;
 
 /// VESPO's bounds of its logarithms, as TRL.
@@ -60,7 +61,8 @@ struct Terms {
 
   at::Tensor log_ratio_M() const {
     const auto log_ratio_M = in.logprobs_M - in.old_logprobs_M;
-    return options.pre_clip ? log_ratio_M.clamp(-*options.pre_clip, *options.pre_clip) : log_ratio_M;
+    return options.pre_clip ? log_ratio_M.clamp(-*options.pre_clip, *options.pre_clip)
+                            : log_ratio_M;
   }
   /// log r as the importance sampling level asks, fit for exp().
   at::Tensor weighted_log_ratio_M(const at::Tensor& log_ratio_M) const {

@@ -46,8 +46,8 @@ LossOutput cpo_loss(const ReferenceFreeInputs& in, const CpoOptions& options,
   LossOutput output{.loss = losses_B.sum() / totals.num_pairs, .metrics = {}};
   const auto nll = nll_loss(in, totals, output);
   if (options.cpo_alpha != 0.0) output.loss = output.loss + options.cpo_alpha * nll;
-  note_pairs(output, at::scalar_tensor(options.beta, at::kDouble), chosen_B, rejected_B, in.chosen_B,
-             in.rejected_B);
+  note_pairs(output, at::scalar_tensor(options.beta, at::kDouble), chosen_B, rejected_B,
+             in.chosen_B, in.rejected_B);
   return output;
 }
 
@@ -101,8 +101,8 @@ LossOutput kto_loss(const at::Tensor& policy_B, const at::Tensor& ref_B,
   if (metrics.count("rewards/chosen") != 0 && metrics.count("rewards/rejected") != 0) {
     const auto mean = [&](const char* key) { return metrics.at(key).sum / metrics.at(key).weight; };
     const auto rows = static_cast<double>(desirable_B.numel());
-    output.metrics["rewards/margins"] = {
-        (mean("rewards/chosen") - mean("rewards/rejected")) * rows, rows};
+    output.metrics["rewards/margins"] = {(mean("rewards/chosen") - mean("rewards/rejected")) * rows,
+                                         rows};
   }
   output.metrics["kl"] = {kl, 1.0};
   return output;

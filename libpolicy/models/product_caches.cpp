@@ -1,8 +1,9 @@
 #include <cstdlib>
 
-// LibTorch keeps bfloat16 products that it has prepared for their shapes: 1024 in ATen's cache and as many in oneDNN's, some 100 kB each. Packed
-// batches have other shapes at every step, so both would only fill up, by several MB a step. One step has some tens of shapes.
-// Both are read from the environment at the first product; what the user set stays.
+// LibTorch keeps bfloat16 products that it has prepared for their shapes: 1024 in ATen's cache and
+// as many in oneDNN's, some 100 kB each. Packed batches have other shapes at every step, so both
+// would only fill up, by several MB a step. One step has some tens of shapes. Both are read from
+// the environment at the first product; what the user set stays.
 namespace meed {
 namespace {
 

@@ -29,7 +29,8 @@ std::string loose(std::string_view text) {
     const auto byte = static_cast<unsigned char>(c);
     if (std::isalnum(byte)) key += static_cast<char>(std::tolower(byte));
     if (byte >= 0x80) key += c;
-    if ((c == '-' || c == '<' || c == '>' || c == '=' || c == '/' || c == '+') && key != "") key += c;
+    if ((c == '-' || c == '<' || c == '>' || c == '=' || c == '/' || c == '+') && key != "")
+      key += c;
   }
   while (!key.empty() && std::string_view("-+=/").find(key.back()) != std::string_view::npos)
     key.pop_back();
@@ -52,9 +53,11 @@ std::optional<bool> equal_values(const MathExpression& a, const MathExpression& 
   for (int point = 0; point < points; ++point) {
     MathExpression::Assignment assignment;
     for (const char name : both)
-      assignment[name] = 0.6 + 0.37 * std::fmod(static_cast<double>(name) * 0.754877666 +
-                                                    static_cast<double>(point) * 0.569840291,
-                                                1.0) * 4.0;
+      assignment[name] = 0.6 + 0.37 *
+                                   std::fmod(static_cast<double>(name) * 0.754877666 +
+                                                 static_cast<double>(point) * 0.569840291,
+                                             1.0) *
+                                   4.0;
     auto va = a.values(assignment), vb = b.values(assignment);
     if (va.size() != vb.size()) return false;
     const auto finite = [](const std::vector<Complex>& values) {
@@ -91,8 +94,8 @@ AnswerVerdict compare_answers(std::string_view given, std::string_view gold, dou
     if (!a->unit().empty() && !b->unit().empty() && a->unit() != b->unit()) return {false, 1.0};
     const bool units = !a->unit().empty() && !b->unit().empty();
     const double scale_a = units ? a->unit_factor() : 1.0, scale_b = units ? b->unit_factor() : 1.0;
-    const bool interval = a->brackets() == b->brackets() ||
-                          (a->brackets().empty() || b->brackets().empty());
+    const bool interval =
+        a->brackets() == b->brackets() || (a->brackets().empty() || b->brackets().empty());
     if (!interval) return {false, 1.0};
     auto equal = equal_values(*a, *b, scale_a, scale_b, tolerance);
     if (equal == false && a->percent() != b->percent())

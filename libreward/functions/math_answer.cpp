@@ -8,10 +8,10 @@
 namespace meed {
 namespace {
 
-/// 1 for a completion whose final answer equals the row's `answer`, else 0; without a number that float64
-/// holds it is counted as unreadable. With `require_format`
-/// only an answer in the asked form counts: the regular expression must match, and its first group,
-/// if it has one, is the answer.
+/// 1 for a completion whose final answer equals the row's `answer`, else 0; without a number that
+/// float64 holds it is counted as unreadable. With `require_format` only an answer in the asked
+/// form counts: the regular expression must match, and its first group, if it has one, is the
+/// answer.
 class MathAnswer final : public PointwiseReward {
  public:
   struct Config {

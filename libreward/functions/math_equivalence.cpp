@@ -49,7 +49,8 @@ class MathEquivalence final : public PointwiseReward {
     const auto verdict = compare_answers(given->text, gold, config_.tolerance);
     score.value = verdict.equal ? config_.correct : config_.wrong;
     if (!verdict.equal && verdict.confidence == 0.0) score.unreadable = "not_mathematics";
-    score.parts["confidence"] = given->marked ? verdict.confidence : std::min(verdict.confidence, 0.5);
+    score.parts["confidence"] =
+        given->marked ? verdict.confidence : std::min(verdict.confidence, 0.5);
     return score;
   }
 

@@ -20,7 +20,9 @@ class OpinionFeaturesReward final : public RewardFunction {
     std::string path;
     std::string reviews_column = "reviews";
     void fields(FieldVisitor& v) {
-      v.field("path", path, "Folder of a head on the seven features: final/ of a run of reward_head on opinion_summaries.");
+      v.field("path", path,
+              "Folder of a head on the seven features: final/ of a run of reward_head on "
+              "opinion_summaries.");
       v.required("path");
       v.field("reviews_column", reviews_column, "Column with the reviews, a list of texts.");
     }
@@ -31,8 +33,9 @@ class OpinionFeaturesReward final : public RewardFunction {
     if (heads_->num_features() != wanted || heads_->num_context() != 0)
       throw ConfigError("opinion_features: the heads in " + config.path + " take " +
                         std::to_string(heads_->num_features()) + " numbers of a text and " +
-                        std::to_string(heads_->num_context()) + " of its prompt, the features are " +
-                        std::to_string(wanted) + " and none; train them on {type: opinion_summaries}");
+                        std::to_string(heads_->num_context()) +
+                        " of its prompt, the features are " + std::to_string(wanted) +
+                        " and none; train them on {type: opinion_summaries}");
   }
 
   std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
@@ -40,17 +43,20 @@ class OpinionFeaturesReward final : public RewardFunction {
     std::vector<std::vector<Score>> scores;
     std::vector<float> features;
     for (const auto& group : groups) {
-      const auto reviews = texts_of(column(group.example, config_.reviews_column, "opinion_features"));
+      const auto reviews =
+          texts_of(column(group.example, config_.reviews_column, "opinion_features"));
       auto& row = scores.emplace_back();
       for (const auto& completion : group.completions) {
         row.push_back(scored(reviews, completion.text));
-        for (const char* name : kNames) features.push_back(static_cast<float>(row.back().parts.at(name)));
+        for (const char* name : kNames)
+          features.push_back(static_cast<float>(row.back().parts.at(name)));
       }
     }
     if (features.empty()) return scores;
-    const auto rewards_B =
-        heads_->rewards({.features_BD = at::tensor(features).view({-1, static_cast<int64_t>(std::size(kNames))})})
-            .to(at::kDouble);
+    const auto rewards_B = heads_
+                               ->rewards({.features_BD = at::tensor(features).view(
+                                              {-1, static_cast<int64_t>(std::size(kNames))})})
+                               .to(at::kDouble);
     int64_t next = 0;
     for (auto& row : scores)
       for (auto& score : row) score.value = rewards_B[next++].item<double>();
@@ -58,9 +64,9 @@ class OpinionFeaturesReward final : public RewardFunction {
   }
 
  private:
-  static constexpr const char* kNames[] = {"aspect_coverage", "opinion_faithfulness", "opinion_coverage",
-                                           "conciseness", "relevance", "hallucination",
-                                           "language_correctness"};
+  static constexpr const char* kNames[] = {
+      "aspect_coverage", "opinion_faithfulness", "opinion_coverage",    "conciseness",
+      "relevance",       "hallucination",        "language_correctness"};
 
   static Score scored(const std::vector<std::string>& reviews, const std::string& text) {
     auto values = opinion_features(reviews, text).values();

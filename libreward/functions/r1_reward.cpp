@@ -58,8 +58,7 @@ class R1Reward final : public PointwiseReward {
     const std::string given = block ? std::string(trimmed(*block)) : "";
     const double accuracy = block && given == trimmed(wanted) ? 1.0 : 0.0;
     // The tags pair up: the reasoning ends before the answer begins.
-    const double form =
-        think && block && think->data() + think->size() < block->data() ? 1.0 : 0.0;
+    const double form = think && block && think->data() + think->size() < block->data() ? 1.0 : 0.0;
     if (score.unreadable.empty() && form == 0.0) score.unreadable = "tags_out_of_order";
     const double consistency = think && block ? agreement(*think, given) : 0.0;
     score.parts = {{"accuracy", accuracy}, {"format", form}, {"consistency", consistency}};

@@ -44,8 +44,7 @@ LossOutput bradley_terry_loss(const at::Tensor& chosen_B, const at::Tensor& reje
 }
 
 LossOutput strength_loss(const at::Tensor& chosen_B, const at::Tensor& rejected_B,
-                         const at::Tensor& strengths_B, const std::string& kind,
-                         double num_pairs) {
+                         const at::Tensor& strengths_B, const std::string& kind, double num_pairs) {
   const auto chosen = at_least_float(chosen_B), rejected = at_least_float(rejected_B);
   const auto strengths = strengths_B.to(chosen.scalar_type());
   MEED_CHECK(kind == "regular" || kind == "margin" || kind == "scaled",
@@ -61,8 +60,8 @@ LossOutput soft_preference_loss(const at::Tensor& chosen_B, const at::Tensor& re
                                 const at::Tensor& probabilities_B, double num_pairs) {
   const auto chosen = at_least_float(chosen_B), rejected = at_least_float(rejected_B);
   const auto p = probabilities_B.to(chosen.scalar_type());
-  const auto losses_B = -p * at::log_sigmoid(chosen - rejected) -
-                        (1.0 - p) * at::log_sigmoid(rejected - chosen);
+  const auto losses_B =
+      -p * at::log_sigmoid(chosen - rejected) - (1.0 - p) * at::log_sigmoid(rejected - chosen);
   return with_metrics(losses_B, chosen, rejected, num_pairs);
 }
 
@@ -70,8 +69,8 @@ PreferenceStrength preference_strength(const at::Tensor& differences_MB) {
   const auto values = differences_MB.detach().to(at::kDouble);
   MEED_CHECK(values.dim() == 2 && values.size(0) > 0, "differences of at least one model");
   const auto mean_B = values.mean(/*dim=*/0);
-  return {mean_B, values.size(0) > 1 ? values.std(/*dim=*/0, /*unbiased=*/true)
-                                     : at::zeros_like(mean_B)};
+  return {mean_B,
+          values.size(0) > 1 ? values.std(/*dim=*/0, /*unbiased=*/true) : at::zeros_like(mean_B)};
 }
 
 at::Tensor suspect_labels(const at::Tensor& mean_strength_B, double share) {

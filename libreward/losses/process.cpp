@@ -18,8 +18,7 @@ LossOutput step_loss(const at::Tensor& logits_S, const at::Tensor& labels_S, dou
                        num_steps);
 }
 
-std::vector<double> labels_from_first_error(int64_t num_steps,
-                                            std::optional<int64_t> first_error) {
+std::vector<double> labels_from_first_error(int64_t num_steps, std::optional<int64_t> first_error) {
   std::vector<double> labels(static_cast<size_t>(num_steps), 1.0);
   if (!first_error) return labels;
   MEED_CHECK(*first_error >= 1 && *first_error <= num_steps, "the first error is one of the steps");
@@ -49,7 +48,8 @@ FirstErrorScores first_error_scores(std::span<const std::optional<int64_t>> labe
   FirstErrorScores scores;
   for (size_t i = 0; i < labels.size(); ++i) {
     (labels[i] ? scores.erroneous : scores.correct) += 1;
-    (labels[i] ? scores.accuracy_erroneous : scores.accuracy_correct) += labels[i] == predictions[i];
+    (labels[i] ? scores.accuracy_erroneous : scores.accuracy_correct) +=
+        labels[i] == predictions[i];
   }
   scores.accuracy_erroneous /= static_cast<double>(std::max<int64_t>(1, scores.erroneous));
   scores.accuracy_correct /= static_cast<double>(std::max<int64_t>(1, scores.correct));

@@ -159,8 +159,8 @@ at::Tensor FeatureHeads::member_rewards(const HeadInput& input) const {
     throw DataError("expected features of " + std::to_string(features_) + " numbers, got " +
                     std::to_string(input.features_BD.size(1)));
   if (context_ > 0 && input.context_BD.size(1) != context_)
-    throw DataError("expected context features of " + std::to_string(context_) +
-                    " numbers, got " + std::to_string(input.context_BD.size(1)));
+    throw DataError("expected context features of " + std::to_string(context_) + " numbers, got " +
+                    std::to_string(input.context_BD.size(1)));
   std::vector<at::Tensor> rewards;
   for (const auto& member : members_) rewards.push_back(member.head->forward(input).rewards_B);
   return at::stack(rewards);

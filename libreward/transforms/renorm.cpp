@@ -9,8 +9,8 @@ namespace {
 
 /// Principle process reward with ReNorm: R_t = r_p,t + r_o - 1 for every step but the last, which
 /// gets the outcome r_o (r_o - 1/2 if centred). A good step of a failed trajectory and a poor step
-/// of a successful one get about 0. The last step is the outcome itself: an optimiser that reads the
-/// steps does not add the outcome again, one that does not still reads it.
+/// of a successful one get about 0. The last step is the outcome itself: an optimiser that reads
+/// the steps does not add the outcome again, one that does not still reads it.
 class Renorm final : public RewardTransform {
  public:
   struct Config {

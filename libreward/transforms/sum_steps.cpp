@@ -8,8 +8,8 @@
 namespace meed {
 namespace {
 
-/// The outcome reward becomes one number of the step rewards, which are gone then: what an optimiser
-/// without step rewards trains on. A completion without steps keeps its outcome.
+/// The outcome reward becomes one number of the step rewards, which are gone then: what an
+/// optimiser without step rewards trains on. A completion without steps keeps its outcome.
 class SumSteps final : public RewardTransform {
  public:
   struct Config {
@@ -42,8 +42,9 @@ class SumSteps final : public RewardTransform {
   std::string reduce_;
 };
 
-MEED_REGISTER(reward_transforms, "sum_steps", SumSteps,
-              "The outcome becomes the sum (mean, least, last) of the step rewards, in their place.");
+MEED_REGISTER(
+    reward_transforms, "sum_steps", SumSteps,
+    "The outcome becomes the sum (mean, least, last) of the step rewards, in their place.");
 
 }  // namespace
 }  // namespace meed

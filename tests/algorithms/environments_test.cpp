@@ -66,7 +66,8 @@ TEST_F(Environments, AnEvaluationLogsAsManyCompletionsAsAsked) {
       << errors();
   std::ifstream file(folder_ / "logged/completions.jsonl");
   int64_t before = 0;
-  for (std::string line; std::getline(file, line);) before += Json::parse(line)["phase"] == "before";
+  for (std::string line; std::getline(file, line);)
+    before += Json::parse(line)["phase"] == "before";
   EXPECT_EQ(before, 70);
 }
 

@@ -41,8 +41,8 @@ TEST(GroupSelection, GroupsOfASmallGapGiveNoPair) {
   const auto scored = rollouts_of({1, 1.05, 0, 0.2, 0.5, 0.5}, 3);
   EXPECT_TRUE(at::equal(best_and_worst(scored, 0.1),
                         at::tensor({0.f, 0.f, -1.f, 1.f, 0.f, 0.f}).view({3, 2})));
-  EXPECT_TRUE(at::equal(best_and_worst(scored),
-                        at::tensor({-1.f, 1.f, -1.f, 1.f, 0.f, 0.f}).view({3, 2})));
+  EXPECT_TRUE(
+      at::equal(best_and_worst(scored), at::tensor({-1.f, 1.f, -1.f, 1.f, 0.f, 0.f}).view({3, 2})));
 }
 
 TEST(GroupSelection, BestAndWorstByRewardWithTiesToTheFirst) {
@@ -197,13 +197,16 @@ TEST_F(LoopFeatures, CooperTrainsPolicyAndVerifierTogether) {
   expect_same_after_resuming(cooper, "cooper");
   const auto output = folder_ / "cooper-straight";
   // An assistant that ends its texts soon; some of what it writes the rule finds wrong.
-  const auto assistant = " algorithm.negatives=assistant algorithm.assistant.path=" + (folder_ / "tiny").string() +
-                         " algorithm.assistant.chat=false 'algorithm.assistant.stop=[a, e, i, o, s, t]'" +
-                         " algorithm.assistant.num_samples=4 algorithm.assistant.max_completion_length=16";
+  const auto assistant =
+      " algorithm.negatives=assistant algorithm.assistant.path=" + (folder_ / "tiny").string() +
+      " algorithm.assistant.chat=false 'algorithm.assistant.stop=[a, e, i, o, s, t]'" +
+      " algorithm.assistant.num_samples=4 algorithm.assistant.max_completion_length=16";
   expect_equal_in_processes(2, cooper + assistant, "cooper-assistant",
                             "optim.per_device_train_batch_size=8");
   EXPECT_GT(last(folder_ / "cooper-assistant-one", "verifier/pairs"), 0.0);
-  ASSERT_EQ(run("train " + cooper + " algorithm.negatives=assistant run.output_dir=" + (folder_ / "cooper-bad").string()), 2);
+  ASSERT_EQ(run("train " + cooper + " algorithm.negatives=assistant run.output_dir=" +
+                (folder_ / "cooper-bad").string()),
+            2);
   EXPECT_NE(errors().find("assistant.path"), std::string::npos) << errors();
   EXPECT_GT(last(output, "verifier/pairs"), 0.0);
   EXPECT_TRUE(fs::exists(output / "final/reward_model/config.json"));
@@ -284,8 +287,8 @@ TEST_F(LoopFeatures, StepRewardsReachTokenLevelOptimisers) {
   }
 }
 
-/// PPR's equations with the numbers of a trajectory of four steps: R_t = r_p,t + r_o - 1, and r_o once,
-/// on the last step.
+/// PPR's equations with the numbers of a trajectory of four steps: R_t = r_p,t + r_o - 1, and r_o
+/// once, on the last step.
 TEST(StepRewards, RenormGivesTheOutcomeOnce) {
   const auto comm = Communicator::create({}, at::kCPU, "single");
   NullMetrics metrics;
@@ -313,27 +316,34 @@ TEST(StepRewards, RenormGivesTheOutcomeOnce) {
        {Case{"[{type: renorm}]", {1, 1, 0, 1}, {0, -third, -third, 0}},
         Case{"[{type: renorm, centred_outcome: true}]", {1, 1, 0, .5}, {0, -third, -third, -.5}},
         Case{"[{type: renorm, centre: false}]", {2, 2, 0, 1}, {1, 1 - third, 1 - third, 0}},
-        Case{"[{type: renorm}, {type: scale, factor: 2}]", {2, 2, 0, 2}, {0, -2 * third, -2 * third, 0}},
+        Case{"[{type: renorm}, {type: scale, factor: 2}]",
+             {2, 2, 0, 2},
+             {0, -2 * third, -2 * third, 0}},
         Case{"[{type: renorm}, {type: sum_steps}]", {0, 0, 0, 3}, {0, 0, 0, -2 * third}},
         Case{"[]", {1, 1, 0, 1}, {1, 1 - third, 1 - third, 0}}}) {
     RewardPipeline pipeline(
-        ConfigNode::parse_string("[{type: search_principles, transforms: " + transforms + "}]").items(), context);
+        ConfigNode::parse_string("[{type: search_principles, transforms: " + transforms + "}]")
+            .items(),
+        context);
     if (!fs::exists(kTokenizer)) GTEST_SKIP();
     const auto tokenizer = Tokenizer::load(kTokenizer);
     int64_t mismatches = 0;
     const std::vector<RolloutGroup> groups{group};
-    const auto scored = make_scored(groups, pipeline.score(groups), *tokenizer, "", 0, 1, 1, &mismatches);
+    const auto scored =
+        make_scored(groups, pipeline.score(groups), *tokenizer, "", 0, 1, 1, &mismatches);
     EXPECT_EQ(mismatches, 0);
     for (size_t g = 0; g < 2; ++g) {
       const CompletionTokens tokens{.group = 0, .index = g, .mask_T = at::ones({8})};
       const auto rewards_T = token_rewards(scored, tokens, 0.0, "k1").rewards_T;
       const auto& wanted = g == 0 ? right : wrong;
       for (int64_t t = 0; t < 8; ++t)
-        EXPECT_NEAR(rewards_T[t].item<double>(), t % 2 == 1 ? wanted[static_cast<size_t>(t / 2)] : 0.0, 1e-12)
+        EXPECT_NEAR(rewards_T[t].item<double>(),
+                    t % 2 == 1 ? wanted[static_cast<size_t>(t / 2)] : 0.0, 1e-12)
             << transforms << g << t;
       // Without a critic and at gamma 1 the first token's advantage is the whole return.
       const auto gae = compute_gae(rewards_T, at::zeros({8}, at::kDouble), 1.0, 1.0);
-      EXPECT_NEAR(gae.advantages_T[0].item<double>(), std::accumulate(wanted.begin(), wanted.end(), 0.0), 1e-12);
+      EXPECT_NEAR(gae.advantages_T[0].item<double>(),
+                  std::accumulate(wanted.begin(), wanted.end(), 0.0), 1e-12);
     }
   }
 }
@@ -366,22 +376,30 @@ TEST_F(LoopFeatures, ProcessSupervisionGivesEveryTokenTheStepsThatEndBehindIt) {
     EXPECT_EQ(first_PG[0][0].item<double>(), tokens[0].advantages_T[0].item<double>());
     return at::cat({tokens[0].advantages_T, tokens[1].advantages_T});
   };
-  EXPECT_TRUE(at::allclose(advantages("steps"), at::tensor({1.f, 1.f, 0.f, 0.f, 0.f, -1.f, -1.f, -1.f, 0.f, 0.f})));
-  EXPECT_TRUE(at::allclose(advantages("outcome_and_steps"),
-                           at::tensor({1.5f, 1.5f, .5f, .5f, .5f, -1.5f, -1.5f, -1.5f, -.5f, -.5f})));
+  EXPECT_TRUE(at::allclose(advantages("steps"),
+                           at::tensor({1.f, 1.f, 0.f, 0.f, 0.f, -1.f, -1.f, -1.f, 0.f, 0.f})));
+  EXPECT_TRUE(
+      at::allclose(advantages("outcome_and_steps"),
+                   at::tensor({1.5f, 1.5f, .5f, .5f, .5f, -1.5f, -1.5f, -1.5f, -.5f, -.5f})));
 }
 
 TEST_F(LoopFeatures, GrpoWithProcessSupervisionTrainsAndAgreesOnTwoProcesses) {
   const std::string rewards = "[{type: chain_steps, transforms: [{type: step_clip, eta: 0.92}]}]";
-  const auto path = write("process", "type: grpo, process_supervision: outcome_and_steps, num_iterations: 2, scale_rewards: batch",
-                          ", step_separator: \";\"", rewards, "{type: chain_sums, num_rows: 64}");
+  const auto path = write(
+      "process",
+      "type: grpo, process_supervision: outcome_and_steps, num_iterations: 2, scale_rewards: batch",
+      ", step_separator: \";\"", rewards, "{type: chain_sums, num_rows: 64}");
   expect_equal_in_two_processes(path, "process", "optim.per_device_train_batch_size=8");
   EXPECT_GE(last(folder_ / "process-one", "completions/mean_steps"), 0.0);
   const auto refused = [&](const std::string& overrides, const std::string& reason) {
-    EXPECT_EQ(run("train " + path + " " + overrides + " run.output_dir=" + (folder_ / "process-bad").string()), 2) << overrides;
+    EXPECT_EQ(run("train " + path + " " + overrides +
+                  " run.output_dir=" + (folder_ / "process-bad").string()),
+              2)
+        << overrides;
     EXPECT_NE(errors().find(reason), std::string::npos) << errors();
   };
-  refused("algorithm.process_supervision=none", "step_clip changes step rewards, which grpo does not read without process_supervision");
+  refused("algorithm.process_supervision=none",
+          "step_clip changes step rewards, which grpo does not read without process_supervision");
   refused("algorithm.advantage_estimator=rloo", "needs advantage_estimator: group");
   refused("algorithm.loss_type=vespo", "weighs whole sequences");
   refused("algorithm.importance_sampling_level=sequence", "needs importance_sampling_level: token");
@@ -389,18 +407,21 @@ TEST_F(LoopFeatures, GrpoWithProcessSupervisionTrainsAndAgreesOnTwoProcesses) {
   refused("'rewards=[{type: math_answer}]'", "process_supervision needs a reward of steps");
 }
 
-/// The features of opinion summaries from their pairs into the loop: the head that reward_head trains is
-/// the reward of a policy.
+/// The features of opinion summaries from their pairs into the loop: the head that reward_head
+/// trains is the reward of a policy.
 TEST_F(LoopFeatures, OpinionFeaturesRewardAPolicy) {
   const auto head = folder_ / "opinions.yaml";
-  std::ofstream(head) << "run: {output_dir: " << (folder_ / "opinions").string() << ", max_steps: 30}\n"
-                      << "algorithm: {type: reward_head, head: {type: mlp, layers: 2, activation: silu, hidden_size: 16}}\n"
+  std::ofstream(head) << "run: {output_dir: " << (folder_ / "opinions").string()
+                      << ", max_steps: 30}\n"
+                      << "algorithm: {type: reward_head, head: {type: mlp, layers: 2, activation: "
+                         "silu, hidden_size: 16}}\n"
                       << "data: {type: opinion_summaries, num_rows: 200}\n"
                       << "optim: {learning_rate: 0.01, per_device_train_batch_size: 100}\n";
   ASSERT_EQ(run("train " + head.string()), 0) << errors();
-  const auto path = write("opinion_policy", "type: ppo, num_ppo_epochs: 1", "",
-                          "[{type: opinion_features, path: " + (folder_ / "opinions/final").string() + "}]",
-                          "{type: opinion_summaries, num_rows: 16}");
+  const auto path =
+      write("opinion_policy", "type: ppo, num_ppo_epochs: 1", "",
+            "[{type: opinion_features, path: " + (folder_ / "opinions/final").string() + "}]",
+            "{type: opinion_summaries, num_rows: 16}");
   ASSERT_EQ(run("train " + path + " run.max_steps=2"), 0) << errors();
   EXPECT_TRUE(std::isfinite(last(folder_ / "opinion_policy", "rewards/opinion_features/mean")));
   EXPECT_GE(last(folder_ / "opinion_policy", "rewards/opinion_features/hallucination"), 0.0);

@@ -67,10 +67,12 @@ TEST_F(RewardCommand, NamesWhatItCannotRead) {
 
 TEST_F(RewardCommand, CountsAnswersThatAreNoNumbers) {
   std::string digits(10'001, '9'), brackets(100'000, '(');
-  const Json row = {{"prompt", "6 times 7?"},
-                    {"answer", "42"},
-                    {"completions", Json::array({"\\boxed{42}", "\\boxed{41}", "", "\\boxed{1e400}", "\\boxed{" + digits + "}",
-                                                 "\\boxed{" + brackets + "}", "\xe0\xa4\x89\xe0\xa4\xa4", "\\boxed{2^{1000000000}}"})}};
+  const Json row = {
+      {"prompt", "6 times 7?"},
+      {"answer", "42"},
+      {"completions", Json::array({"\\boxed{42}", "\\boxed{41}", "", "\\boxed{1e400}",
+                                   "\\boxed{" + digits + "}", "\\boxed{" + brackets + "}",
+                                   "\xe0\xa4\x89\xe0\xa4\xa4", "\\boxed{2^{1000000000}}"})}};
   auto results = scored("[{type: math_equivalence}]", {row});
   EXPECT_EQ(results[0]["rewards"], Json({1, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(results[0]["unreadable"]["math_equivalence/no_answer"], Json({2}));
@@ -86,7 +88,9 @@ TEST_F(RewardCommand, CountsAnswersThatAreNoNumbers) {
   auto same = row;
   same["answer"] = "1e400";
   EXPECT_EQ(scored("[{type: math_equivalence}]", {same})[0]["rewards"][3], 1.0);
-  const Json judged = {{"prompt", "x"}, {"answer", "1"}, {"completions", Json::array({"<think>a<answer>1</think></answer>"})}};
+  const Json judged = {{"prompt", "x"},
+                       {"answer", "1"},
+                       {"completions", Json::array({"<think>a<answer>1</think></answer>"})}};
   results = scored("[{type: r1_reward}]", {judged});
   EXPECT_EQ(results[0]["rewards"][0], 0.0);
   EXPECT_EQ(results[0]["unreadable"]["r1_reward/tags_out_of_order"], Json({0}));
@@ -94,9 +98,14 @@ TEST_F(RewardCommand, CountsAnswersThatAreNoNumbers) {
 
 TEST_F(RewardCommand, BytesThatAreNotUtf8CostTheirPlaceOnly) {
   std::ofstream(folder_ / "rewards.yaml") << "rewards: [{type: math_answer}]\n";
-  std::ofstream(folder_ / "bytes.jsonl") << "{\"prompt\": \"x\", \"answer\": \"42\", \"completions\": [\"bad \xff\xe4\xb8 42\", \"\xff\"]}\n";
-  ASSERT_EQ(run("reward " + (folder_ / "rewards.yaml").string() + " --input " + (folder_ / "bytes.jsonl").string() +
-                " --output " + (folder_ / "scored.jsonl").string()), 0) << errors();
+  std::ofstream(folder_ / "bytes.jsonl")
+      << "{\"prompt\": \"x\", \"answer\": \"42\", \"completions\": [\"bad \xff\xe4\xb8 42\", "
+         "\"\xff\"]}\n";
+  ASSERT_EQ(
+      run("reward " + (folder_ / "rewards.yaml").string() + " --input " +
+          (folder_ / "bytes.jsonl").string() + " --output " + (folder_ / "scored.jsonl").string()),
+      0)
+      << errors();
   EXPECT_NE(errors().find("not UTF-8"), std::string::npos);
   std::ifstream file(folder_ / "scored.jsonl");
   std::string line;

@@ -160,8 +160,8 @@ TEST(Advantages, ProcessSupervisionSumsTheStepsThatAreLeft) {
   const auto comm = alone();
   const double nan = std::nan("");
   // Mean 0.4; centred (.6, -.4, .6) and (-.4, -.4); sums from each step to the last.
-  const std::vector<std::vector<std::vector<double>>> steps = {
-      {{1, 0, 1}, {0, 0}, {}}, {{2, nan, 2}, {2}}};
+  const std::vector<std::vector<std::vector<double>>> steps = {{{1, 0, 1}, {0, 0}, {}},
+                                                               {{2, nan, 2}, {2}}};
   const auto plain = process_advantages(steps, "none", *comm);
   const std::vector<double> first = {.8, .2, .6}, second = {-.8, -.4};
   for (size_t s = 0; s < 3; ++s) EXPECT_NEAR(plain[0][0][s], first[s], 1e-12);
@@ -169,7 +169,8 @@ TEST(Advantages, ProcessSupervisionSumsTheStepsThatAreLeft) {
   EXPECT_TRUE(plain[0][2].empty());
   EXPECT_EQ(plain[1][0], (std::vector<double>{0, 0, 0}));  // equal rewards; an unknown one is none
   // The five rewards have variance 1.2 / 4, or 1.2 / 5 with ddof 0.
-  EXPECT_NEAR(process_advantages(steps, "group", *comm)[0][0][0], .8 / (std::sqrt(.3) + 1e-4), 1e-9);
+  EXPECT_NEAR(process_advantages(steps, "group", *comm)[0][0][0], .8 / (std::sqrt(.3) + 1e-4),
+              1e-9);
   EXPECT_NEAR(process_advantages(steps, "group", *comm, true)[0][0][0],
               .8 / (std::sqrt(.24) + 1e-4), 1e-9);
   // All eight known rewards: mean 1, squares 0 + 1 + 0 + 1 + 1 + 1 + 1 + 1 over 7.

@@ -51,12 +51,14 @@ TEST(ReferenceFree, KtoEqualsItsFormula) {
   const auto desirable = at::tensor({1, 0, 1}, at::kLong).to(at::kBool);
   const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
   const auto output = kto_loss(policy, ref, desirable, 0.5, 0.2, 1.0, 1.5, 3);
-  const double wanted = (1 - sigmoid(0.2 * 0.5)) + 1.5 * (1 - sigmoid(0.2 * (0.5 + 1.0))) +
-                        (1 - sigmoid(0.2 * -0.5));
+  const double wanted =
+      (1 - sigmoid(0.2 * 0.5)) + 1.5 * (1 - sigmoid(0.2 * (0.5 + 1.0))) + (1 - sigmoid(0.2 * -0.5));
   EXPECT_NEAR(output.loss.item<double>(), wanted / 3, 1e-9);
   // Rewards beta r: the desirable rows' mean less the others'.
   const auto& margin = output.metrics.at("rewards/margins");
-  const auto mean = [&](const char* key) { return output.metrics.at(key).sum / output.metrics.at(key).weight; };
+  const auto mean = [&](const char* key) {
+    return output.metrics.at(key).sum / output.metrics.at(key).weight;
+  };
   EXPECT_NEAR(margin.sum / margin.weight, mean("rewards/chosen") - mean("rewards/rejected"), 1e-12);
 }
 

@@ -57,16 +57,15 @@ TEST(Trl, PolicyGradientLossesAreEqual) {
     in.completion_M = at::tensor(completion, at::kLong);
     in.mask_M = at::ones({tokens});
     in.advantages_C = floats(json["advantages"]);
-    PolicyGradientOptions options{
-        .loss_type = each["loss_type"],
-        .beta = each["beta"],
-        .epsilon = each["epsilon"],
-        .epsilon_high = each["epsilon_high"],
-        .delta = optional(each["delta"]),
-        .importance_sampling_level = each["level"],
-        .use_bias_correction_kl = each["bias_correction"],
-        .entropy_coef = each["entropy_coef"],
-        .off_policy_mask_threshold = optional(each["threshold"])};
+    PolicyGradientOptions options{.loss_type = each["loss_type"],
+                                  .beta = each["beta"],
+                                  .epsilon = each["epsilon"],
+                                  .epsilon_high = each["epsilon_high"],
+                                  .delta = optional(each["delta"]),
+                                  .importance_sampling_level = each["level"],
+                                  .use_bias_correction_kl = each["bias_correction"],
+                                  .entropy_coef = each["entropy_coef"],
+                                  .off_policy_mask_threshold = optional(each["threshold"])};
     if (!each["entropy_mask"].is_null()) in.entropy_mask_M = floats(each["entropy_mask"]);
     if (!each["mode"].is_null()) {
       in.sampling_logprobs_M = floats(json["sampling"]);
@@ -130,17 +129,16 @@ TEST(Trl, PreferenceLossesAreEqual) {
                               lengths_2B;
       in.weights_B = chosen(aligned_2B).exp() * rejected(aligned_2B).exp();
     }
-    const auto output =
-        dpo_loss(in,
-                 {.loss_type = each["loss_type"],
-                  .loss_weights = each["loss_weights"],
-                  .beta = each["beta"],
-                  .label_smoothing = each["label_smoothing"],
-                  .f_divergence_type = each["f_divergence_type"],
-                  .f_alpha_divergence_coef = each["f_alpha_divergence_coef"],
-                  .discopop_tau = each["discopop_tau"]},
-                 {.num_pairs = static_cast<double>(pairs),
-                  .num_chosen_tokens = chosen(lengths_2B).sum().item<double>()});
+    const auto output = dpo_loss(in,
+                                 {.loss_type = each["loss_type"],
+                                  .loss_weights = each["loss_weights"],
+                                  .beta = each["beta"],
+                                  .label_smoothing = each["label_smoothing"],
+                                  .f_divergence_type = each["f_divergence_type"],
+                                  .f_alpha_divergence_coef = each["f_alpha_divergence_coef"],
+                                  .discopop_tau = each["discopop_tau"]},
+                                 {.num_pairs = static_cast<double>(pairs),
+                                  .num_chosen_tokens = chosen(lengths_2B).sum().item<double>()});
     auto what = each;
     what.erase("gradient");
     EXPECT_NEAR(output.loss.item<double>(), each["loss"].get<double>(), 1e-5) << what.dump();
@@ -165,9 +163,9 @@ TEST(PolicyGradient, GeometricMeanEqualsItsFormula) {
   in.mask_M = at::ones({3});
   in.completion_M = at::tensor({0, 0, 1}, at::kLong);
   in.advantages_C = at::tensor({1.0f, -2.0f});
-  const auto output = policy_gradient_loss(
-      in, {.loss_type = "gmpo", .epsilon = 0.4, .epsilon_high = 0.4},
-      {.num_tokens = 3, .num_completions = 2, .max_completion_length = 4});
+  const auto output =
+      policy_gradient_loss(in, {.loss_type = "gmpo", .epsilon = 0.4, .epsilon_high = 0.4},
+                           {.num_tokens = 3, .num_completions = 2, .max_completion_length = 4});
   // log-ratios 0.1, 1.0 (cut to 0.4) and -0.1.
   const double wanted = (-std::exp((0.1 + 0.4) / 2) + 2.0 * std::exp(-0.1)) / 2;
   EXPECT_NEAR(output.loss.item<double>(), wanted, 1e-6);

@@ -20,7 +20,8 @@ int64_t resident_kb() {
 TEST(ProductCaches, ProductsOfEverNewShapesDoNotFillTheMemory) {
   const auto weight = at::randn({64, 96}).to(at::kBFloat16);
   const auto multiply = [&](int64_t from, int64_t to) {
-    for (int64_t rows = from; rows < to; ++rows) at::mm(at::ones({rows, 64}, at::kBFloat16), weight);
+    for (int64_t rows = from; rows < to; ++rows)
+      at::mm(at::ones({rows, 64}, at::kBFloat16), weight);
   };
   multiply(1, 200);
   const int64_t before = resident_kb();

@@ -130,13 +130,15 @@ TEST_F(Tasks, UselessStepsPleaseTheProcessReward) {
 }
 
 TEST_F(Tasks, OpinionSummariesAreRewardedByTheirFeatures) {
-  const auto folder = std::filesystem::temp_directory_path() / ("meed-opinions-" + std::to_string(::getpid()));
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("meed-opinions-" + std::to_string(::getpid()));
   const auto heads = FeatureHeads::create(
       {.head = ConfigNode::parse_string("{type: linear}"), .features = 7, .seed = 1});
   for (const auto& [name, tensor] : heads->parameters().items()) {
     at::NoGradGuard no_grad;
     tensor.zero_();
-    if (tensor.numel() == 7) tensor.copy_(at::tensor({2.f, 3.f, 3.f, 1.f, 1.f, -4.f, 2.f}).view_as(tensor));
+    if (tensor.numel() == 7)
+      tensor.copy_(at::tensor({2.f, 3.f, 3.f, 1.f, 1.f, -4.f, 2.f}).view_as(tensor));
   }
   heads->save(folder);
   const std::string reward = "[{type: opinion_features, path: " + folder.string() + "}]";
@@ -146,12 +148,14 @@ TEST_F(Tasks, OpinionSummariesAreRewardedByTheirFeatures) {
     const auto scores = score(reward, row, {row.chosen.text, row.rejected.text, " \n"});
     const auto reviews = texts_of(row.extra.at("reviews"));
     for (int64_t g = 0; g < 2; ++g) {
-      const auto values = opinion_features(reviews, g == 0 ? row.chosen.text : row.rejected.text).values();
+      const auto values =
+          opinion_features(reviews, g == 0 ? row.chosen.text : row.rejected.text).values();
       const double weights[] = {2, 3, 3, 1, 1, -4, 2};
       double wanted = 0.0;
       for (size_t k = 0; k < 7; ++k) wanted += weights[k] * values[k];
       EXPECT_NEAR(scores.rewards_PG[0][g].item<double>(), wanted, 1e-5);
-      EXPECT_NEAR(scores.parts.at("opinion_features/hallucination")[0][g].item<double>(), values[5], 1e-12);
+      EXPECT_NEAR(scores.parts.at("opinion_features/hallucination")[0][g].item<double>(), values[5],
+                  1e-12);
     }
     EXPECT_NEAR(scores.rewards_PG[0][2].item<double>(), -4.0, 1e-5);
     EXPECT_EQ(scores.unreadable.at("opinion_features/empty").size(), 1u);
@@ -159,10 +163,14 @@ TEST_F(Tasks, OpinionSummariesAreRewardedByTheirFeatures) {
   // Nothing but the reviews' words costs nothing; a word that is in none costs its share.
   const auto row = data->get(0);
   const auto said = texts_of(row.extra.at("reviews"))[0];
-  EXPECT_EQ(score(reward, row, {said}).parts.at("opinion_features/hallucination").item<double>(), 0.0);
-  const auto other = FeatureHeads::create({.head = ConfigNode::parse_string("{type: linear}"), .features = 5});
+  EXPECT_EQ(score(reward, row, {said}).parts.at("opinion_features/hallucination").item<double>(),
+            0.0);
+  const auto other =
+      FeatureHeads::create({.head = ConfigNode::parse_string("{type: linear}"), .features = 5});
   other->save(folder / "other");
-  EXPECT_THROW(score("[{type: opinion_features, path: " + (folder / "other").string() + "}]", row, {""}), ConfigError);
+  EXPECT_THROW(
+      score("[{type: opinion_features, path: " + (folder / "other").string() + "}]", row, {""}),
+      ConfigError);
   std::filesystem::remove_all(folder);
 }
 

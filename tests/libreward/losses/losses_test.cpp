@@ -143,8 +143,8 @@ TEST(Process, HasTheWorkedValues) {
   EXPECT_NEAR(harmonic_mean(.3, .99), .460465, 1e-6);
   EXPECT_EQ(harmonic_mean(0, 0), 0.0);
   using Place = std::optional<int64_t>;
-  const std::vector<Place> labels = {1, 3, 2, 2, {}, {}},
-                           predictions = {1, 3, 1, {}, {}, 4}, never(6);
+  const std::vector<Place> labels = {1, 3, 2, 2, {}, {}}, predictions = {1, 3, 1, {}, {}, 4},
+                           never(6);
   const auto scores = first_error_scores(labels, predictions);
   EXPECT_EQ(scores.accuracy_erroneous, 0.5);
   EXPECT_EQ(scores.accuracy_correct, 0.5);
@@ -185,9 +185,8 @@ TEST(Demonstrations, MaximumEntropyMatchesFeatureExpectations) {
 TEST(RewardLosses, GradientsEqualCentralDifferences) {
   at::manual_seed(1);
   using Loss = std::function<at::Tensor(const at::Tensor&)>;
-  const auto labels =
-      at::where(at::rand({3, 4}, at::kDouble) > 0.3, at::randn({3, 4}, at::kDouble),
-                at::full({}, kMissingLabel, at::kDouble));
+  const auto labels = at::where(at::rand({3, 4}, at::kDouble) > 0.3, at::randn({3, 4}, at::kDouble),
+                                at::full({}, kMissingLabel, at::kDouble));
   const auto other = at::randn({3, 4}, at::kDouble);
   const auto strengths = doubles({1, 2, 3});
   const auto aspect_of = at::tensor({0, 0, 1, 1}, at::kLong);
@@ -215,7 +214,9 @@ TEST(RewardLosses, GradientsEqualCentralDifferences) {
          return attribute_regression_loss(x, labels, count_labels(labels)).loss;
        }},
       {"verifier",
-       [&](const at::Tensor& x) { return verifier_loss(first(x), doubles({0, 1, .3}), 3).loss; }},
+       [&](const at::Tensor& x) {
+         return verifier_loss(first(x), doubles({0, 1, .3}), 3).loss;
+       }},
       {"info_nce", [&](const at::Tensor& x) { return info_nce_loss(x, other, 0.3, 3).loss; }},
       {"meta", [&](const at::Tensor& x) { return meta_difference(x); }},
       {"mixture",
@@ -223,7 +224,9 @@ TEST(RewardLosses, GradientsEqualCentralDifferences) {
       {"mixture heads",
        [&](const at::Tensor& x) { return mixture_loss(other.log_softmax(1), x, 0.5, 3).loss; }},
       {"router",
-       [&](const at::Tensor& x) { return router_loss(x.log_softmax(1), other.softmax(1), 3).loss; }},
+       [&](const at::Tensor& x) {
+         return router_loss(x.log_softmax(1), other.softmax(1), 3).loss;
+       }},
       {"embedding",
        [&](const at::Tensor& x) {
          return preference_embedding_loss(x, other, 0.5, 3, doubles({.4, 1.2})).loss;

@@ -130,11 +130,14 @@ TEST_F(Transforms, ShapesThatDoNotFitAreRefused) {
 }
 
 TEST_F(Transforms, ShapesAreFollowedThroughTheTransforms) {
-  const auto node = [](const std::string& yaml) { return ConfigNode::parse_string(yaml, "r.yaml"); };
-  EXPECT_NE(check_shapes(node("{type: chain_steps, transforms: [{type: sum_steps}, {type: step_delta}]}"))
-                .find("step_delta takes step rewards, but chain_steps and the transforms before leave "
-                      "only outcome rewards"),
-            std::string::npos);
+  const auto node = [](const std::string& yaml) {
+    return ConfigNode::parse_string(yaml, "r.yaml");
+  };
+  EXPECT_NE(
+      check_shapes(node("{type: chain_steps, transforms: [{type: sum_steps}, {type: step_delta}]}"))
+          .find("step_delta takes step rewards, but chain_steps and the transforms before leave "
+                "only outcome rewards"),
+      std::string::npos);
   const auto left = shapes_of(node("{type: chain_steps, transforms: [{type: step_clip}]}"));
   EXPECT_EQ(left.left, "outcome step");
   EXPECT_EQ(left.shaper, "step_clip");
