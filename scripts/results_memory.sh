@@ -22,15 +22,17 @@ python3 - > docs/results/memory.md <<'PY'
 import json, statistics
 print("# Memory and losses over 200 steps\n")
 print("Made by `scripts/results_memory.sh`: SmolLM2-135M-Instruct in bfloat16, float32 masters, batches of other lengths at every step. Memory is the process's resident memory, MiB.\n")
-print("| algorithm | data | step 20 | 50 | 100 | 150 | 200 | highest | first 40 steps | last 40 steps |\n|---|---|---|---|---|---|---|---|---|---|")
+print("| algorithm | data | step 20 | 50 | 100 | 150 | last | highest | first 40 steps | last 40 steps |\n|---|---|---|---|---|---|---|---|---|---|")
 for name, data, key in (("reward_modelling", "right and wrong solutions of GSM8K", "loss"), ("dpo", "HH-RLHF, harmless", "loss"), ("grpo", "GSM8K", "reward")):
     try:
         rows = [json.loads(line) for line in open(f"out/memory/{name}/metrics.jsonl")]
     except FileNotFoundError:
         continue
     rows = {row["step"]: row for row in rows if "memory/rss_mb" in row}
-    memory = [f"{rows[step]['memory/rss_mb']:.0f}" for step in (20, 50, 100, 150, 200)]
+    last = max(rows)
+    memory = [f"{rows[step]['memory/rss_mb']:.0f}" if step <= last else "" for step in (20, 50, 100, 150)]
+    memory.append(f"{last}: {rows[last]['memory/rss_mb']:.0f}")
     values = [rows[step][key] for step in sorted(rows) if step > 0]
-    print(f"| {name} | {data} | {' | '.join(memory)} | {rows[200]['memory/peak_rss_mb']:.0f} | {key} {statistics.mean(values[:40]):.4f} | {statistics.mean(values[-40:]):.4f} |")
+    print(f"| {name} | {data} | {' | '.join(memory)} | {rows[last]['memory/peak_rss_mb']:.0f} | {key} {statistics.mean(values[:40]):.4f} | {statistics.mean(values[-40:]):.4f} |")
 PY
 say "written: docs/results/memory.md"
