@@ -34,5 +34,6 @@ for name, data, key in (("reward_modelling", "right and wrong solutions of GSM8K
     memory.append(f"{last}: {rows[last]['memory/rss_mb']:.0f}")
     values = [rows[step][key] for step in sorted(rows) if step > 0]
     print(f"| {name} | {data} | {' | '.join(memory)} | {rows[last]['memory/peak_rss_mb']:.0f} | {key} {statistics.mean(values[:40]):.4f} | {statistics.mean(values[-40:]):.4f} |")
+print("\nA row whose last step is below 200 was cut there; what has no row was not run. GRPO follows 20 supervised steps and a generation is 8 completions of one question, so its reward says nothing about learning.")
 PY
 say "written: docs/results/memory.md"
