@@ -8,31 +8,11 @@
 #include "libpolicy/generation/rollout_engine.h"
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/text/chat_template.h"
+#include "libpolicy/text/placeholders.h"
 #include "libpolicy/text/tokenizer.h"
 #include "libreward/models/language_scorer.h"
 
 namespace meed {
-namespace {
-
-/// The template with its places filled; what is filled in is not looked at again.
-std::string filled(const std::string& pattern, const AnswerRewriter::Query& query) {
-  std::string text;
-  for (size_t at = 0; at < pattern.size();) {
-    const auto rest = std::string_view(pattern).substr(at);
-    if (rest.starts_with("{prompt}")) {
-      text += as_text(query.example->prompt, "\n");
-      at += 8;
-    } else if (rest.starts_with("{completion}")) {
-      text += query.right;
-      at += 12;
-    } else {
-      text += pattern[at++];
-    }
-  }
-  return text;
-}
-
-}  // namespace
 
 void AnswerRewriter::Config::fields(FieldVisitor& v) {
   v.field("path", path, "Folder or GGUF file of the language model that rewrites.");
@@ -74,8 +54,10 @@ std::vector<std::vector<std::string>> AnswerRewriter::rewrite(std::span<const Qu
   std::vector<GenerationRequest> requests;
   for (size_t i = 0; i < queries.size(); ++i) {
     GenerationRequest request{.id = static_cast<int64_t>(i)};
-    request.prompt_ids = encode_prompt(
-        *tokenizer_, spoken(config_.chat, "user", filled(config_.pattern, queries[i])));
+    const auto text = fill_placeholders(
+        config_.pattern,
+        {{"prompt", as_text(queries[i].example->prompt, "\n")}, {"completion", queries[i].right}});
+    request.prompt_ids = encode_prompt(*tokenizer_, spoken(config_.chat, "user", text));
     if (const auto length = static_cast<int64_t>(request.prompt_ids.size()); length > room)
       request.prompt_ids.erase(request.prompt_ids.begin(),
                                request.prompt_ids.begin() + (length - room));

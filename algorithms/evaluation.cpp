@@ -54,8 +54,6 @@ EvaluationRecipe EvaluationRecipe::load(const std::filesystem::path& path,
 
 namespace {
 
-constexpr double kZ95 = 1.959964;  // two-sided 95 % of the normal distribution
-
 /// Standard error of a mean whose values come in clusters (pairs of one prompt are not
 /// independent): root of the sum over clusters of squared sums of deviations, by n, with G / (G -
 /// 1).

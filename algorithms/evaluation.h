@@ -49,6 +49,8 @@ void for_each_model(
     const std::function<void(const std::string& path, const std::vector<RolloutGroup>& groups,
                              const PipelineScores& scores)>& measure);
 
+inline constexpr double kZ95 = 1.959964;  ///< two-sided 95 % of the normal distribution
+
 /// Mean of values with mean +- 1.96 standard errors.
 EvaluationResult summarise_mean(const std::string& model, const std::string& metric,
                                 const std::vector<double>& values);

@@ -16,8 +16,6 @@
 namespace meed {
 namespace {
 
-constexpr double kZ95 = 1.959964;  // two-sided 95 % of the normal distribution
-
 /// How often reward models put the chosen text above the rejected one, side by side on the same
 /// pairs. Intervals count the pairs of one prompt as one cluster; from the second model on, the
 /// paired difference from the first stands beside each accuracy.

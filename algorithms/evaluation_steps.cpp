@@ -91,7 +91,7 @@ class FirstErrorF1 final : public Evaluation {
     };
     // The delta method: dF1/da = 2 b^2 / (a + b)^2.
     const double scale = a + b > 0.0 ? 2.0 / ((a + b) * (a + b)) : 0.0;
-    const double half = 1.959964 * scale *
+    const double half = kZ95 * scale *
                         std::sqrt(b * b * b * b * variance(a, first.erroneous) +
                                   a * a * a * a * variance(b, first.correct));
     results.push_back({model, "F1 of first errors", first.f1, first.f1 - half, first.f1 + half,

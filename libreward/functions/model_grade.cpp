@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/text/placeholders.h"
 #include "libreward/functions/columns.h"
 #include "libreward/models/language_scorer.h"
 #include "libreward/reward_function.h"
@@ -89,25 +91,13 @@ class ModelGrade final : public RewardFunction {
     return sum / mass;
   }
 
-  /// The template with its places filled; what is filled in is not looked at again.
   std::string filled(const Example& example, std::string_view completion) const {
-    std::string text;
-    for (size_t at = 0; at < config_.pattern.size();) {
-      const auto rest = std::string_view(config_.pattern).substr(at);
-      if (rest.starts_with("{prompt}")) {
-        text += as_text(example.prompt, "\n");
-        at += 8;
-      } else if (rest.starts_with("{completion}")) {
-        text += completion;
-        at += 12;
-      } else if (rest.starts_with("{reference}")) {
-        text += column(example, config_.reference_column, "model_grade");
-        at += 11;
-      } else {
-        text += config_.pattern[at++];
-      }
-    }
-    return text;
+    std::map<std::string, std::string> values{{"prompt", as_text(example.prompt, "\n")},
+                                              {"completion", std::string(completion)}};
+    // Rows need the column only where the template asks for it.
+    if (config_.pattern.find("{reference}") != std::string::npos)
+      values["reference"] = column(example, config_.reference_column, "model_grade");
+    return fill_placeholders(config_.pattern, values);
   }
 
   Config config_;

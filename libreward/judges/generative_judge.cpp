@@ -1,31 +1,11 @@
 #include <cmath>
 
+#include "libpolicy/text/placeholders.h"
 #include "libreward/judges/pairwise_judge.h"
 #include "libreward/models/language_scorer.h"
 
 namespace meed {
 namespace {
-
-/// The template with its places filled; text that is filled in is not looked at again.
-std::string filled(const std::string& pattern, const JudgeQuery& query) {
-  std::string text;
-  for (size_t at = 0; at < pattern.size();) {
-    const std::string_view rest = std::string_view(pattern).substr(at);
-    if (rest.starts_with("{prompt}")) {
-      text += as_text(query.example->prompt, "\n");
-      at += 8;
-    } else if (rest.starts_with("{first}")) {
-      text += query.first;
-      at += 7;
-    } else if (rest.starts_with("{second}")) {
-      text += query.second;
-      at += 8;
-    } else {
-      text += pattern[at++];
-    }
-  }
-  return text;
-}
 
 /// A language model that reads both answers and says "A" or "B": the probability of its verdict
 /// token, p(A) / (p(A) + p(B)) (Pairwise-RL, generative pairwise reward model).
@@ -56,10 +36,15 @@ class GenerativeJudge final : public PairwiseJudge {
 
   std::vector<double> judge(std::span<const JudgeQuery> queries) override {
     std::vector<LanguageScorer::Query> asked;
-    for (const auto& query : queries)
-      asked.push_back({spoken(config_.chat, "user", filled(config_.pattern, query)),
+    for (const auto& query : queries) {
+      const auto text =
+          fill_placeholders(config_.pattern, {{"prompt", as_text(query.example->prompt, "\n")},
+                                              {"first", std::string(query.first)},
+                                              {"second", std::string(query.second)}});
+      asked.push_back({spoken(config_.chat, "user", text),
                        {spoken(config_.chat, "assistant", config_.first_verdict),
                         spoken(config_.chat, "assistant", config_.second_verdict)}});
+    }
     std::vector<double> verdicts;
     for (const auto& likelihoods : scorer_.score(asked)) {
       const double difference = likelihoods[0].sum - likelihoods[1].sum;

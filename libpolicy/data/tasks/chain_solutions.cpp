@@ -1,4 +1,5 @@
 #include "libpolicy/data/generated_task.h"
+#include "libpolicy/data/tasks/chain_size.h"
 
 namespace meed {
 namespace {
@@ -12,13 +13,12 @@ class ChainSolutions final : public GeneratedTask {
  public:
   struct Config {
     GeneratedRows rows;
-    int64_t min_terms = 4, max_terms = 7, max_term = 9, num_completions = 8;
+    ChainSize size{.min_terms = 4, .max_terms = 7};
+    int64_t num_completions = 8;
     double error_rate = 0.15, completer_accuracy = 0.8, recovered_share = 0.3, judge_noise = 0.1;
     void fields(FieldVisitor& v) {
       rows.fields(v);
-      v.field("min_terms", min_terms, "Fewest numbers of a sum.");
-      v.field("max_terms", max_terms, "Most.");
-      v.field("max_term", max_term, "Largest of these numbers.");
+      size.fields(v);
       v.field("error_rate", error_rate, "Chance that a step is wrong.");
       v.field("num_completions", num_completions, "Completions from each prefix.");
       v.field("completer_accuracy", completer_accuracy,
@@ -27,9 +27,6 @@ class ChainSolutions final : public GeneratedTask {
               "Share of wrong solutions whose error the completer sees and mends, so that its "
               "completions are as good as from a right prefix.");
       v.field("judge_noise", judge_noise, "Chance that the judge is wrong about a step.");
-      v.require(min_terms >= 2 && max_terms >= min_terms && max_terms <= 20, "max_terms",
-                "must be min_terms to 20, and min_terms at least 2");
-      v.require(max_term >= 1 && max_term <= 999, "max_term", "must be 1 to 999");
       v.require(num_completions > 0, "num_completions", "must be positive");
       for (const auto& [name, value] : {std::pair{"error_rate", error_rate},
                                         {"completer_accuracy", completer_accuracy},
@@ -45,14 +42,14 @@ class ChainSolutions final : public GeneratedTask {
 
  private:
   static Example row(const Config& config, RandomStream& random) {
-    const int64_t count = random.next_int(config.min_terms, config.max_terms);
+    const int64_t count = random.next_int(config.size.min_terms, config.size.max_terms);
     Example example;
     int64_t said = 0, sum = 0, judged = 0;
     bool wrong = false;
     const bool recovered = random.next() < config.recovered_share;
     std::string shares;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t term = random.next_int(1, config.max_term);
+      const int64_t term = random.next_int(1, config.size.max_term);
       example.prompt.text += (i > 0 ? "+" : "") + std::to_string(term);
       sum += term;
       if (i == 0) {

@@ -1,4 +1,5 @@
 #include "libpolicy/data/generated_task.h"
+#include "libpolicy/data/tasks/chain_size.h"
 
 namespace meed {
 namespace {
@@ -10,21 +11,16 @@ class ChainSums final : public GeneratedTask {
  public:
   struct Config {
     GeneratedRows rows;
-    int64_t min_terms = 3, max_terms = 4, max_term = 9;
+    ChainSize size{.min_terms = 3, .max_terms = 4};
     double useless_rate = 0.0, error_rate = 0.0, direct_rate = 0.0;
     void fields(FieldVisitor& v) {
       rows.fields(v);
-      v.field("min_terms", min_terms, "Fewest numbers of a sum.");
-      v.field("max_terms", max_terms, "Most.");
-      v.field("max_term", max_term, "Largest of these numbers.");
+      size.fields(v);
       v.field("useless_rate", useless_rate,
               "Chance that a true but useless step stands before a step of the completion.");
       v.field("error_rate", error_rate, "Chance that a step of the completion is wrong.");
       v.field("direct_rate", direct_rate, "Chance that the completion is the answer alone.");
       v.require(direct_rate >= 0 && direct_rate <= 1, "direct_rate", "must be in [0, 1]");
-      v.require(min_terms >= 2 && max_terms >= min_terms && max_terms <= 20, "max_terms",
-                "must be min_terms to 20, and min_terms at least 2");
-      v.require(max_term >= 1 && max_term <= 999, "max_term", "must be 1 to 999");
       v.require(useless_rate >= 0 && useless_rate < 1, "useless_rate", "must be in [0, 1)");
       v.require(error_rate >= 0 && error_rate < 1, "error_rate", "must be in [0, 1)");
     }
@@ -39,11 +35,11 @@ class ChainSums final : public GeneratedTask {
   }
 
   static Example row(const Config& config, RandomStream& random) {
-    const int64_t count = random.next_int(config.min_terms, config.max_terms);
+    const int64_t count = random.next_int(config.size.min_terms, config.size.max_terms);
     std::string prompt, completion, terms;
     int64_t sum = 0, said = 0;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t term = random.next_int(1, config.max_term);
+      const int64_t term = random.next_int(1, config.size.max_term);
       prompt += (i > 0 ? "+" : "") + std::to_string(term);
       terms += (i > 0 ? " " : "") + std::to_string(term);
       if (i > 0) {
