@@ -75,6 +75,11 @@ void setup(CLI::App& app) {
     count("--prompt-tokens", options->prompt_tokens, "tokens of a prompt");
     count("--new-tokens", options->new_tokens, "tokens to generate");
     count("--generations", options->generations, "completions of a prompt");
+    count("--turns", options->turns, "turns of each sequence, --new-tokens each (generate)");
+    count("--reply-tokens", options->reply_tokens, "tokens that stand between two turns");
+    sub->add_flag(
+        "--recompute-turns", options->recompute_turns,
+        "compute the whole conversation anew at each turn, without the cache of the last");
     count("--steps", options->steps, "repeats to measure");
     sub->callback([options, bench] { print_result(bench, *options, bench.run(*options)); });
   }

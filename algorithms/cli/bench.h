@@ -11,6 +11,8 @@ namespace meed::cli {
 struct BenchOptions {
   std::string model, dtype = "float32";
   int64_t batch = 4, tokens = 512, prompt_tokens = 64, new_tokens = 128, generations = 8, steps = 5;
+  int64_t turns = 1, reply_tokens = 32;
+  bool recompute_turns = false;
 };
 
 /// What a kind measured; the program prints it as one JSON object, the last line of its output.

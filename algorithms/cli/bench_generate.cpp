@@ -24,7 +24,22 @@ std::vector<GenerationRequest> random_requests(const BenchOptions& options, int6
                         .sampling = {.max_new_tokens = new_tokens,
                                      .ignore_eos = true,
                                      .seed = static_cast<uint64_t>(row)},
-                        .seeds = {}});
+                        .seeds = {},
+                        .keep_context = options.turns > 1 && !options.recompute_turns});
+  }
+  return requests;
+}
+
+/// The conversations so far, each with a reply behind it.
+std::vector<GenerationRequest> next_turn(std::vector<GenerationRequest> requests,
+                                         const std::vector<FinishedRequest>& finished,
+                                         int64_t reply_tokens) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    auto& ids = requests[i].prompt_ids;
+    const auto& sampled = finished[i].completions[0].token_ids;
+    ids.insert(ids.end(), sampled.begin(), sampled.end());
+    for (int64_t t = 0; t < reply_tokens; ++t) ids.push_back(100 + t % 100);
+    if (requests[i].keep_context) requests[i].context = finished[i].contexts[0];
   }
   return requests;
 }
@@ -44,17 +59,22 @@ BenchResult run(const BenchOptions& options) {
   for (int64_t step = 0; step < options.steps; ++step) {
     auto requests = random_requests(options, vocab_size, options.prompt_tokens, options.new_tokens);
     const auto start = std::chrono::steady_clock::now();
-    const auto finished = engine->generate(std::move(requests));
+    auto finished = engine->generate(requests);
+    for (int64_t turn = 1; turn < options.turns; ++turn) {
+      requests = next_turn(std::move(requests), finished, options.reply_tokens);
+      finished = engine->generate(requests);
+    }
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     for (const auto& request : finished)
       MEED_CHECK(request.completions[0].token_ids.size() == static_cast<size_t>(options.new_tokens),
                  "tokens are missing");
     result.all_s.push_back(elapsed.count());
   }
-  result.tokens = static_cast<double>(options.batch * options.new_tokens);
+  result.tokens = static_cast<double>(options.batch * options.new_tokens * options.turns);
   result.extra = {{"batch", static_cast<double>(options.batch)},
                   {"prompt_tokens", static_cast<double>(options.prompt_tokens)},
-                  {"new_tokens", static_cast<double>(options.new_tokens)}};
+                  {"new_tokens", static_cast<double>(options.new_tokens)},
+                  {"turns", static_cast<double>(options.turns)}};
   return result;
 }
 

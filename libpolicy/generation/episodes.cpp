@@ -50,7 +50,8 @@ class Episodes {
         const auto place = std::move(places_.at(done.id));
         places_.erase(done.id);
         for (size_t i = 0; i < place.indices.size(); ++i)
-          absorb(place.request, place.indices[i], std::move(done.completions[i]));
+          absorb(place.request, place.indices[i], std::move(done.completions[i]),
+                 std::move(done.contexts[i]));
       }
     return std::move(results_);
   }
@@ -68,13 +69,14 @@ class Episodes {
 
   void submit(GenerationRequest request, Place place) {
     request.id = next_id_++;
+    request.keep_context = true;
     auto& stops = request.sampling.stop_strings;
     stops.insert(stops.end(), stops_.begin(), stops_.end());
     places_[request.id] = std::move(place);
     engine_.submit(std::move(request));
   }
 
-  void absorb(size_t p, size_t g, Completion turn) {
+  void absorb(size_t p, size_t g, Completion turn, std::shared_ptr<KvContext> context) {
     auto& whole = results_[p].completions[g];
     const bool reshaped = !turn.sampling_logprobs.empty();
     append(whole, turn, reshaped);
@@ -88,7 +90,7 @@ class Episodes {
     whole.text += text;
     whole.turns.push_back(
         {.text = std::move(text), .num_tokens = static_cast<int64_t>(turn.token_ids.size())});
-    if (called) answer(p, g, reshaped);
+    if (called) answer(p, g, reshaped, std::move(context));
   }
 
   /// Whether a turn stopped for the environment; then `text` ends behind the stop string.
@@ -108,7 +110,7 @@ class Episodes {
     return true;
   }
 
-  void answer(size_t p, size_t g, bool reshaped) {
+  void answer(size_t p, size_t g, bool reshaped, std::shared_ptr<KvContext> context) {
     auto& whole = results_[p].completions[g];
     const auto& request = requests_[p];
     const auto calls = static_cast<int64_t>(whole.turns.size() + 1) / 2;
@@ -135,6 +137,7 @@ class Episodes {
                            .failed = reply->failed});
     auto next = request;
     next.prompt_ids.insert(next.prompt_ids.end(), whole.token_ids.begin(), whole.token_ids.end());
+    next.context = std::move(context);
     next.seeds = {mix_seed({request.seeds[g], static_cast<uint64_t>(calls)})};
     next.sampling.max_new_tokens = turn_length(left);
     next.sampling.min_new_tokens = 0;

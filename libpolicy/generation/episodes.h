@@ -17,8 +17,8 @@ struct EpisodeOptions {
 /// about examples[i]. `sampling.max_new_tokens` bounds a whole completion, replies included. Tokens
 /// of replies have loss_mask 0 and log-probability 0; a reasoning step is a turn of the policy. A
 /// completion that has no room for a reply, or calls once more than max_turns, ends before the
-/// reply. The next turn's prompt is the whole conversation, computed anew; a completion waits for
-/// no other one. Draws of turn k depend on (seed, k) and the place in the turn alone. Results in
+/// reply. The next turn goes on from the cache of the turns before it; a completion waits for no
+/// other one. Draws of turn k depend on (seed, k) and the place in the turn alone. Results in
 /// the order of the requests.
 std::vector<FinishedRequest> generate_episodes(RolloutEngine& engine, const Tokenizer& tokenizer,
                                                Environment& environment,

@@ -26,12 +26,21 @@ void KvPagePool::release() {
   made_ = {};
 }
 
+int64_t KvSegment::pages_for(int64_t tokens) {
+  return (tokens + decode::kPageTokens - 1) / decode::kPageTokens;
+}
+
+void KvSegment::promise(int64_t pages) {
+  pool_->promised_ += pages - promised_;
+  promised_ = pages;
+}
+
 void KvSegment::reserve(int64_t tokens) {
-  while (static_cast<int64_t>(pages_.size()) * decode::kPageTokens < tokens)
-    pages_.push_back(pool_->take());
+  while (static_cast<int64_t>(pages_.size()) < pages_for(tokens)) pages_.push_back(pool_->take());
 }
 
 void KvSegment::clear() {
+  promise(0);
   for (void* page : pages_) pool_->give_back(page);
   pages_.clear();
 }

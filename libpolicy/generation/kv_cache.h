@@ -30,14 +30,18 @@ class KvPagePool {
   const KvShape& shape() const { return shape_; }
   void* take();
   void give_back(void* page) { free_.push_back(page); }
+  /// Pages that segments may come to hold (KvSegment::promise).
+  int64_t pages_promised() const { return promised_; }
   /// Frees all pages. None may be in use.
   void release();
   int64_t pages_made() const { return static_cast<int64_t>(made_.size()); }
 
  private:
+  friend class KvSegment;
   KvShape shape_;
   std::vector<at::Tensor> made_;
   std::vector<void*> free_;
+  int64_t promised_ = 0;
 };
 
 /// The cache of consecutive tokens: a prompt, or what one sample adds to it. Gives its pages back.
@@ -48,6 +52,10 @@ class KvSegment {
   KvSegment(const KvSegment&) = delete;
   KvSegment& operator=(const KvSegment&) = delete;
 
+  static int64_t pages_for(int64_t tokens);
+  /// Says how many pages it may come to hold, for the pool's account; replaces what it said before.
+  void promise(int64_t pages);
+  int64_t promised() const { return promised_; }
   /// Makes room for `tokens` tokens.
   void reserve(int64_t tokens);
   void clear();
@@ -56,6 +64,7 @@ class KvSegment {
  private:
   KvPagePool* pool_;
   std::vector<void*> pages_;
+  int64_t promised_ = 0;
 };
 
 /// Where a token's keys and values go and what it may attend to: the `prefix_length` tokens of

@@ -29,8 +29,22 @@
 //   settle    stop tokens, stop strings, lengths -> finished sequences leave; whole requests are
 //   returned
 //
-// A prompt's cache and last hidden state live in its group until its last sample has ended.
+// A sequence's cache is a prefix, which the samples of a prompt share, and a segment of its own.
+// The prefix is the prompt; where a request goes on from a context it is the context's prefix
+// still, and the rest of the prompt stands in the sequence's own segment, so that a result is the
+// same to the bit whether the context was at hand or had to be computed anew.
 namespace meed {
+
+class KvContext {
+ public:
+  std::shared_ptr<KvPagePool> pool;  // outlives the segments
+  std::shared_ptr<KvSegment> prefix;
+  std::shared_ptr<KvSegment> own;  // null once a request has taken it
+  int64_t prefix_length = 0;
+  std::vector<int64_t> ids;  // tokens in the cache, prefix included
+  int64_t weights = 0;       // Engine::weights_ that computed it
+};
+
 namespace {
 
 constexpr int64_t kPrefillTokens = 512;  // bounds the activations' memory
@@ -38,31 +52,41 @@ constexpr int64_t kPrefillTokens = 512;  // bounds the activations' memory
 struct Group {
   GenerationRequest request;
   std::vector<Completion> completions;
+  std::vector<std::shared_ptr<KvContext>> contexts;
   std::vector<int64_t> stop_ids;
-  std::optional<KvSegment> prompt_cache;
+  std::shared_ptr<KvSegment> prefix;
+  int64_t prefix_length = 0;
+  std::shared_ptr<KvSegment> own;  // of a context, until its sequence starts
+  int64_t cached = 0;              // tokens of the prompt that need no prefill
   at::Tensor last_hidden_1D;
   size_t started = 0, finished = 0;
-  int64_t pages = 0;  // of the prompt
 
+  int64_t prompt_length() const { return static_cast<int64_t>(request.prompt_ids.size()); }
+  void drop_context() {
+    prefix.reset();
+    own.reset();
+    cached = 0;
+  }
   std::string where() const { return "request " + std::to_string(request.id); }
 };
 
 struct Sequence {
-  Sequence(Group& g, size_t which, KvPagePool& pool)
-      : group(&g), index(which), cache(pool), watch(g.request.sampling.stop_strings) {}
+  Sequence(Group& g, size_t which, std::shared_ptr<KvSegment> cache)
+      : group(&g), index(which), own(std::move(cache)), watch(g.request.sampling.stop_strings) {}
 
   Completion& completion() const { return group->completions[index]; }
   int64_t sampled() const { return static_cast<int64_t>(completion().token_ids.size()); }
+  /// The `position`-th token of prompt and completion: where its keys go.
+  DecodeToken token(int64_t id, int64_t position) const {
+    if (position < group->prefix_length) return {id, position, {nullptr, 0, group->prefix.get()}};
+    return {id, position, {group->prefix.get(), group->prefix_length, own.get()}};
+  }
 
   Group* group;
   size_t index;
-  KvSegment cache;
+  std::shared_ptr<KvSegment> own;
   StopStringWatch watch;
 };
-
-int64_t pages_for(int64_t tokens) {
-  return (tokens + decode::kPageTokens - 1) / decode::kPageTokens;
-}
 
 class Engine final : public RolloutEngine {
  public:
@@ -70,19 +94,25 @@ class Engine final : public RolloutEngine {
       : model_(model),
         tokenizer_(tokenizer),
         options_(options),
-        pool_(DecodeModel::kv_shape(model)) {
+        pool_(std::make_shared<KvPagePool>(DecodeModel::kv_shape(model))) {
     if (options.max_batch_size <= 0) throw ConfigError("max_batch_size must be positive");
     if (options.max_kv_tokens < 0) throw ConfigError("max_kv_tokens must not be negative");
     eos_ids_ = model.config().eos_token_ids;
     if (tokenizer && tokenizer->eos_id()) eos_ids_.push_back(*tokenizer->eos_id());
   }
-  ~Engine() override { sequences_.clear(); }
 
   void submit(GenerationRequest request) override {
     auto group = std::make_unique<Group>();
     if (request.seeds.empty()) request.seeds = {request.sampling.seed};
     check(request);
     group->completions.resize(request.seeds.size());
+    if (request.keep_context) group->contexts.resize(request.seeds.size());
+    group->prefix_length = prefix_length(request);
+    if (const auto context = std::move(request.context); context && context->weights == weights_) {
+      group->prefix = context->prefix;
+      group->own = std::move(context->own);
+      group->cached = static_cast<int64_t>(context->ids.size());
+    }
     for (auto& completion : group->completions) completion.policy_version = policy_version_;
     if (!request.sampling.ignore_eos) {
       group->stop_ids = eos_ids_;
@@ -90,7 +120,6 @@ class Engine final : public RolloutEngine {
       group->stop_ids.insert(group->stop_ids.end(), extra.begin(), extra.end());
     }
     group->request = std::move(request);
-    group->pages = pages_for(static_cast<int64_t>(group->request.prompt_ids.size()));
     queue_.push_back(group.get());
     groups_.push_back(std::move(group));
   }
@@ -115,13 +144,14 @@ class Engine final : public RolloutEngine {
   void refresh_weights(int64_t policy_version) override {
     MEED_CHECK(idle(), "weights change while sequences are running");
     policy_version_ = policy_version;
+    ++weights_;
     decoder_.reset();
   }
 
   void release_memory() override {
     MEED_CHECK(idle(), "memory is released while sequences are running");
     decoder_.reset();
-    pool_.release();
+    pool_->release();
   }
 
  private:
@@ -144,7 +174,17 @@ class Engine final : public RolloutEngine {
                         " is outside the model's vocabulary of " +
                         std::to_string(config.vocab_size) +
                         "; do the tokenizer and the model belong together?");
-    const int64_t needed = (pages_for(length) + sequence_pages(request)) * decode::kPageTokens;
+    if (const auto& context = request.context) {
+      if (context->pool != pool_) throw ConfigError(where + ": the context is of another engine");
+      if (!context->own || request.seeds.size() > 1)
+        throw ConfigError(where + ": a context serves one request with one seed");
+      if (request.prompt_ids.size() <= context->ids.size() ||
+          !std::equal(context->ids.begin(), context->ids.end(), request.prompt_ids.begin()))
+        throw ConfigError(where + ": the prompt does not go on from its context");
+    }
+    const int64_t prefix = prefix_length(request);
+    const int64_t needed =
+        (KvSegment::pages_for(prefix) + own_pages(request, prefix)) * decode::kPageTokens;
     if (options_.max_kv_tokens > 0 && needed > options_.max_kv_tokens)
       throw ConfigError(where + ": prompt and completion need a cache of " +
                         std::to_string(needed) + " tokens, max_kv_tokens is " +
@@ -157,29 +197,49 @@ class Engine final : public RolloutEngine {
     if (positions == 0) return limit;
     return std::min(limit, positions - static_cast<int64_t>(request.prompt_ids.size()) + 1);
   }
-  /// The last token is never fed back.
-  int64_t sequence_pages(const GenerationRequest& request) const {
-    return pages_for(length_limit(request) - 1);
+  static int64_t prefix_length(const GenerationRequest& request) {
+    return request.context ? request.context->prefix_length
+                           : static_cast<int64_t>(request.prompt_ids.size());
+  }
+  /// Pages of a sequence's own segment at most. The last token is never fed back.
+  int64_t own_pages(const GenerationRequest& request, int64_t prefix) const {
+    return KvSegment::pages_for(static_cast<int64_t>(request.prompt_ids.size()) - prefix +
+                                length_limit(request) - 1);
   }
 
-  /// Fills free slots. Returns the groups whose prompt has to be computed.
-  std::vector<Group*> admit() {
-    std::vector<Group*> fresh;
+  /// Whether the front of the queue may start beside what runs and waits with a context.
+  bool fits(const Group& group) const {
+    if (options_.max_kv_tokens == 0) return true;
+    const int64_t pages = own_pages(group.request, group.prefix_length) -
+                          (group.own ? group.own->promised() : 0) +
+                          (group.prefix ? 0 : KvSegment::pages_for(group.prefix_length));
+    return (pool_->pages_promised() + pages) * decode::kPageTokens <= options_.max_kv_tokens;
+  }
+
+  /// Fills free slots. Returns the sequences whose prompt has to be computed, one a group.
+  std::vector<Sequence*> admit() {
+    std::vector<Sequence*> fresh;
     while (!queue_.empty() && static_cast<int64_t>(sequences_.size()) < options_.max_batch_size) {
       Group& group = *queue_.front();
-      const int64_t pages = sequence_pages(group.request) + (group.started == 0 ? group.pages : 0);
-      if (options_.max_kv_tokens > 0 &&
-          (reserved_pages_ + pages) * decode::kPageTokens > options_.max_kv_tokens)
-        break;
-      reserved_pages_ += pages;
-      if (group.started == 0) fresh.push_back(&group);
-      sequences_.push_back(std::make_unique<Sequence>(group, group.started++, pool_));
+      if (!fits(group)) {
+        if (!sequences_.empty()) break;
+        for (Group* waiting : queue_)
+          if (waiting->own) waiting->drop_context();
+      }
+      if (!group.prefix) {
+        group.prefix = std::make_shared<KvSegment>(*pool_);
+        group.prefix->promise(KvSegment::pages_for(group.prefix_length));
+      }
+      auto own = group.own ? std::move(group.own) : std::make_shared<KvSegment>(*pool_);
+      own->promise(own_pages(group.request, group.prefix_length));
+      sequences_.push_back(std::make_unique<Sequence>(group, group.started++, std::move(own)));
+      if (group.started == 1) fresh.push_back(sequences_.back().get());
       if (group.started == group.request.seeds.size()) queue_.pop_front();
     }
     return fresh;
   }
 
-  void prefill(const std::vector<Group*>& groups) {
+  void prefill(const std::vector<Sequence*>& fresh) {
     std::vector<DecodeToken> tokens;
     std::vector<std::pair<Group*, int64_t>> last_rows;
     const auto flush = [&] {
@@ -190,14 +250,15 @@ class Engine final : public RolloutEngine {
       tokens.clear();
       last_rows.clear();
     };
-    for (Group* group : groups) {
-      const auto& ids = group->request.prompt_ids;
-      group->prompt_cache.emplace(pool_);
-      group->prompt_cache->reserve(static_cast<int64_t>(ids.size()));
-      for (size_t i = 0; i < ids.size(); ++i) {
-        tokens.push_back({ids[i], static_cast<int64_t>(i), {nullptr, 0, &*group->prompt_cache}});
-        if (i + 1 == ids.size())
-          last_rows.emplace_back(group, static_cast<int64_t>(tokens.size()) - 1);
+    for (const Sequence* sequence : fresh) {
+      Group& group = *sequence->group;
+      const int64_t length = group.prompt_length();
+      group.prefix->reserve(group.prefix_length);
+      sequence->own->reserve(length - group.prefix_length);
+      for (int64_t i = group.cached; i < length; ++i) {
+        tokens.push_back(sequence->token(group.request.prompt_ids[static_cast<size_t>(i)], i));
+        if (i + 1 == length)
+          last_rows.emplace_back(&group, static_cast<int64_t>(tokens.size()) - 1);
         if (static_cast<int64_t>(tokens.size()) == kPrefillTokens) flush();
       }
     }
@@ -209,12 +270,10 @@ class Engine final : public RolloutEngine {
   at::Tensor logits(size_t running) {
     std::vector<DecodeToken> tokens;
     for (size_t i = 0; i < running; ++i) {
-      auto& sequence = *sequences_[i];
-      const auto prompt = static_cast<int64_t>(sequence.group->request.prompt_ids.size());
-      sequence.cache.reserve(sequence.sampled());
-      tokens.push_back({sequence.completion().token_ids.back(),
-                        prompt + sequence.sampled() - 1,
-                        {&*sequence.group->prompt_cache, prompt, &sequence.cache}});
+      const auto& sequence = *sequences_[i];
+      const int64_t length = sequence.group->prompt_length() + sequence.sampled();
+      sequence.own->reserve(length - sequence.group->prefix_length);
+      tokens.push_back(sequence.token(sequence.completion().token_ids.back(), length - 1));
     }
     std::vector<at::Tensor> parts;
     if (running > 0) parts.push_back(decoder_->forward(tokens));
@@ -305,34 +364,49 @@ class Engine final : public RolloutEngine {
         const size_t cut = find_stop_string(completion.text, group.request.sampling.stop_strings);
         if (cut != std::string::npos) completion.text.resize(cut);
       }
-      reserved_pages_ -= sequence_pages(group.request);
+      if (group.request.keep_context) group.contexts[sequence->index] = context_of(*sequence);
       sequence.reset();
       if (++group.finished < group.request.seeds.size()) continue;
-      reserved_pages_ -= group.pages;
-      finished.push_back({group.request.id, std::move(group.completions)});
+      finished.push_back(
+          {group.request.id, std::move(group.completions), std::move(group.contexts)});
       std::erase_if(groups_, [&](const auto& g) { return g.get() == &group; });
     }
     std::erase(sequences_, nullptr);
     return finished;
   }
 
+  std::shared_ptr<KvContext> context_of(const Sequence& sequence) const {
+    const Group& group = *sequence.group;
+    auto context = std::make_shared<KvContext>();
+    context->pool = pool_;
+    context->prefix = group.prefix;
+    context->own = sequence.own;
+    context->prefix_length = group.prefix_length;
+    context->ids = group.request.prompt_ids;
+    const auto& sampled = sequence.completion().token_ids;
+    context->ids.insert(context->ids.end(), sampled.begin(), sampled.end() - 1);
+    context->weights = weights_;
+    context->own->promise(
+        KvSegment::pages_for(static_cast<int64_t>(context->ids.size()) - context->prefix_length));
+    return context;
+  }
+
   void abort() {
     sequences_.clear();
     queue_.clear();
     groups_.clear();
-    reserved_pages_ = 0;
   }
 
   CausalLm& model_;
   const Tokenizer* tokenizer_;
   const EngineOptions options_;
-  KvPagePool pool_;  // outlives the segments below
+  std::shared_ptr<KvPagePool> pool_;  // outlives the segments below
   std::unique_ptr<DecodeModel> decoder_;
   std::vector<std::unique_ptr<Group>> groups_;  // with unfinished completions
   std::deque<Group*> queue_;                    // with completions not started
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<int64_t> rows_, eos_ids_;
-  int64_t reserved_pages_ = 0, policy_version_ = 0;
+  int64_t policy_version_ = 0, weights_ = 0;  // weights_ counts their changes
 };
 
 }  // namespace

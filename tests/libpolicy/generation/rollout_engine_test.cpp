@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 
 #include "libpolicy/core/error.h"
@@ -234,6 +235,84 @@ TEST(RolloutEngine, ACacheLimitDelaysButDoesNotChange) {
   for (size_t i = 0; i < free.size(); ++i) expect_same(free[i], limited[i]);
   const auto engine = RolloutEngine::create(*model, nullptr, {.max_kv_tokens = 64});
   EXPECT_THROW(engine->submit(request(1, 40, 20, {1})), ConfigError);
+}
+
+/// A first turn of `seeds` samples, then for each one its tokens, three more and a second turn.
+std::vector<Completion> two_turns(
+    RolloutEngine& engine, bool reuse, const std::function<void()>& between = [] {}) {
+  std::vector<Completion> second;
+  std::vector<GenerationRequest> next;
+  for (int64_t i = 0; i < 3; ++i) {
+    auto first = request(i, 5 + 9 * i, 6 + 7 * i, {1, 2, 3});
+    first.keep_context = reuse;
+    auto done = engine.generate({first})[0];
+    EXPECT_EQ(done.contexts.size(), reuse ? 3u : 0u);
+    for (size_t g = 0; g < 3; ++g) {
+      auto& made = next.emplace_back(request(10 * i, 1, 9, {40 + g}));
+      made.prompt_ids = first.prompt_ids;
+      const auto add = [&](const std::vector<int64_t>& ids) {
+        made.prompt_ids.insert(made.prompt_ids.end(), ids.begin(), ids.end());
+      };
+      add(done.completions[g].token_ids);
+      add({3, 1, 4});
+      if (reuse) made.context = done.contexts[g];
+    }
+  }
+  between();
+  return completions(engine, std::move(next));
+}
+
+TEST(RolloutEngine, GoesOnFromAContext) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const auto model = tiny_model("llama", dtype);
+    const auto engine = RolloutEngine::create(*model, nullptr);
+    const auto anew = two_turns(*engine, false), reused = two_turns(*engine, true);
+    ASSERT_EQ(anew.size(), reused.size());
+    if (dtype == at::kFloat)
+      for (size_t i = 0; i < anew.size(); ++i) {
+        EXPECT_EQ(anew[i].token_ids, reused[i].token_ids);
+        for (size_t t = 0; t < anew[i].logprobs.size(); ++t)
+          EXPECT_NEAR(anew[i].logprobs[t], reused[i].logprobs[t], 1e-4);
+      }
+    // Where contexts have to be dropped for want of room, or are of other weights, the same comes
+    // out to the last bit.
+    const auto limited = RolloutEngine::create(*model, nullptr, {.max_kv_tokens = 192});
+    const auto dropped = two_turns(*limited, true);
+    const auto stale = two_turns(*engine, true, [&] { engine->refresh_weights(1); });
+    for (size_t i = 0; i < reused.size(); ++i) {
+      expect_same(reused[i], dropped[i]);
+      expect_same(reused[i], stale[i]);
+    }
+    engine->release_memory();  // nothing holds a page any more
+  }
+}
+
+TEST(RolloutEngine, BadContextsAreNamed) {
+  const auto model = tiny_model("llama");
+  const auto engine = RolloutEngine::create(*model, nullptr);
+  auto first = request(1, 5, 4, {1});
+  first.keep_context = true;
+  const auto done = engine->generate({first})[0];
+  auto next = request(2, 1, 4, {1});
+  next.prompt_ids = first.prompt_ids;
+  next.context = done.contexts[0];
+  const auto refused = [&](const std::string& why, RolloutEngine& by) {
+    try {
+      by.submit(next);
+      ADD_FAILURE() << "not refused: " << why;
+    } catch (const ConfigError& error) {
+      EXPECT_NE(std::string(error.what()).find(why), std::string::npos) << error.what();
+    }
+  };
+  refused("does not go on", *engine);  // ends before the context does
+  next.prompt_ids.insert(next.prompt_ids.end(), done.completions[0].token_ids.begin(),
+                         done.completions[0].token_ids.end());
+  refused("another engine", *RolloutEngine::create(*model, nullptr));
+  next.seeds = {1, 2};
+  refused("one seed", *engine);
+  next.seeds = {1};
+  EXPECT_EQ(engine->generate({next})[0].completions[0].token_ids.size(), 4u);
+  refused("serves one request", *engine);  // used up
 }
 
 TEST(RolloutEngine, LongPromptsArePrefilledInPieces) {
