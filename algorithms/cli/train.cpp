@@ -1,11 +1,17 @@
+#include <ATen/Parallel.h>
+
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <memory>
+#include <thread>
 
 #include "algorithms/cli/command.h"
 #include "algorithms/recipe.h"
 #include "algorithms/study.h"
 #include "algorithms/training_run.h"
+#include "libpolicy/core/log.h"
 
 namespace meed::cli {
 namespace {
@@ -16,6 +22,21 @@ struct Options {
   bool resume = false, dry_run = false;
 };
 
+/// Threads that wait for each other spin; where other programs want the cores, that costs both.
+void note_busy_cores() {
+  if (at::get_num_threads() < 2 || std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT"))
+    return;
+  std::ifstream file("/proc/loadavg");  // "0.52 0.58 0.59 RUNNING/ALL PID"
+  std::string skipped;
+  unsigned running = 0;
+  if (!(file >> skipped >> skipped >> skipped >> running)) return;
+  const unsigned cores = std::thread::hardware_concurrency();
+  if (cores > 0 && running > cores)
+    log_info("other programs keep this machine's " + std::to_string(cores) +
+             " cores busy; OMP_WAIT_POLICY=passive lets waiting threads sleep, OMP_NUM_THREADS=1 "
+             "asks for one (docs/building.md)");
+}
+
 void train(const Options& options, const std::string& resolved,
            const std::function<int(const TrainOptions&)>& run) {
   if (options.dry_run) {
@@ -24,6 +45,7 @@ void train(const Options& options, const std::string& resolved,
   }
   std::vector<std::string> line = {"meed", "train", options.config};
   line.insert(line.end(), options.overrides.begin(), options.overrides.end());
+  note_busy_cores();
   if (const int code = run({.resume = options.resume, .command_line = line}); code != 0)
     throw CLI::RuntimeError(code);
 }

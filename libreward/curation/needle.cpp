@@ -99,6 +99,8 @@ class Needle final : public ListDataset {
                      {"depth", std::to_string(padded.places[asked] * 10 /
                                               std::max<int64_t>(1, padded.num_sentences) * 10)},
                      {"answer", kColors[colors[asked]]},
+                     {"fact", "The " + thing + " is " + kColors[colors[asked]]},
+                     {"misreading", "The " + thing + " is " + kColors[colors[other]]},
                      {"chosen_gold", "1"},
                      {"rejected_gold", "0"},
                      {"question", question},

@@ -292,6 +292,20 @@ TEST(PointwiseJudgements, FollowTheMajorityOfTheJudges) {
     EXPECT_EQ(row.completions.size(), 2u);
     EXPECT_NE(row.completions[0], row.chosen.text);
   }
+  const auto explained =
+      make("{type: pointwise_judgements, explanation_column: fact, mistake_column: misreading, " +
+           source + "}");
+  for (int64_t i = 0; i < 60; ++i) {
+    const auto row = explained->get(i);
+    const bool good = row.extra.at("gold") == "1";
+    EXPECT_EQ(row.chosen.text, " " + row.extra.at("fact") + ", so" + (good ? " yes" : " no"));
+    EXPECT_EQ(row.rejected.text,
+              " " + row.extra.at("misreading") + ", so" + (good ? " no" : " yes"));
+    EXPECT_EQ(row.completion.text, row.chosen.text);
+    EXPECT_NE(row.prompt.text.find(row.extra.at("fact") + "."), std::string::npos);
+  }
+  EXPECT_THROW(make("{type: pointwise_judgements, explanation_column: fact, " + source + "}"),
+               ConfigError);
   const auto poor = make("{type: pointwise_judgements, judge_accuracy: 0.6, " + source + "}");
   int right = 0;
   for (int64_t i = 0; i < 60; ++i)
