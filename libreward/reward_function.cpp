@@ -68,9 +68,33 @@ bool RewardTerm::Rows::apply_to(const Example& example) const {
   if (column.empty()) return true;
   const auto found = example.extra.find(column);
   if (found == example.extra.end())
-    throw DataError("row " + std::to_string(example.row + 1) + ": a reward's `rows` needs the column \"" +
-                    column + "\"; map it by the dataset's `columns`");
+    throw DataError("row " + std::to_string(example.row + 1) +
+                    ": a reward's `rows` needs the column \"" + column +
+                    "\"; map it by the dataset's `columns`");
   return std::find(values.begin(), values.end(), found->second) != values.end();
+}
+
+namespace {
+
+void refuse_terms(FieldVisitor& v, const char* name, const ConfigNode& node) {
+  if (!node.is_map()) return;
+  for (const auto* key : {"weight", "transforms", "weight_schedule", "gate", "rows"})
+    v.require(!node.has(key), name,
+              "takes no `" + std::string(key) + "`: that is for the recipe's own rewards");
+}
+
+}  // namespace
+
+void inner_reward(FieldVisitor& v, const char* name, std::optional<ConfigNode>& value,
+                  const char* help) {
+  v.component(name, value, reward_functions(), help);
+  if (value) refuse_terms(v, name, *value);
+}
+
+void inner_rewards(FieldVisitor& v, const char* name, std::vector<ConfigNode>& value,
+                   const char* help) {
+  v.components(name, value, reward_functions(), help);
+  for (const auto& node : value) refuse_terms(v, name, node);
 }
 
 Registry<RewardFunction>& reward_functions() {

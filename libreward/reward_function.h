@@ -84,4 +84,11 @@ struct RewardTerm {
 
 Registry<RewardFunction>& reward_functions();
 
+/// For fields(): a reward, or several, inside another component. It is asked for its scores alone;
+/// the keys by which a recipe's own rewards are weighted and transformed are refused there.
+void inner_reward(FieldVisitor& v, const char* name, std::optional<ConfigNode>& value,
+                  const char* help);
+void inner_rewards(FieldVisitor& v, const char* name, std::vector<ConfigNode>& value,
+                   const char* help);
+
 }  // namespace meed

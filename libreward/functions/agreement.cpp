@@ -15,8 +15,8 @@ class Agreement final : public RewardFunction {
   struct Config {
     std::optional<ConfigNode> reward, gold;
     void fields(FieldVisitor& v) {
-      v.component("reward", reward, reward_functions(), "The reward that is judged.");
-      v.component("gold", gold, reward_functions(), "What it is judged by.");
+      inner_reward(v, "reward", reward, "The reward that is judged.");
+      inner_reward(v, "gold", gold, "What it is judged by.");
       v.required("reward");
       v.required("gold");
     }

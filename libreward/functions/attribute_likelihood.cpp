@@ -18,8 +18,8 @@ class AttributeLikelihood final : public RewardFunction {
     std::vector<std::string> columns;
     double standard_deviation = 0.5;
     void fields(FieldVisitor& v) {
-      v.components("attributes", attributes, reward_functions(),
-                   "A reward function for each attribute, such as a reward model.");
+      inner_rewards(v, "attributes", attributes,
+                    "A reward function for each attribute, such as a reward model.");
       v.field("columns", columns, "Columns with the values asked for, as many.");
       v.field("standard_deviation", standard_deviation, "sd, of every attribute.");
       v.require(!attributes.empty() && attributes.size() == columns.size(), "columns",

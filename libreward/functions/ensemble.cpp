@@ -66,7 +66,7 @@ class Ensemble final : public RewardFunction {
     std::vector<double> member_weights;
     bool center_per_prompt = false;
     void fields(FieldVisitor& v) {
-      v.components("members", members, reward_functions(), "The rewards that are put together.");
+      inner_rewards(v, "members", members, "The rewards that are put together.");
       v.field("folder", folder,
               "In place of members: what reward_ensemble wrote; its members are the rewards.");
       v.choice("aggregate", aggregate, {"mean", "median", "min", "mean_minus_std", "weighted"},

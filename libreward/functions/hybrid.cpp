@@ -21,8 +21,8 @@ class Hybrid final : public RewardFunction {
     std::string route_column = "reward";
     std::string default_route = "rule";
     void fields(FieldVisitor& v) {
-      v.component("rule", rule, reward_functions(), "The reward of what can be checked.");
-      v.component("model", model, reward_functions(), "The reward of everything else.");
+      inner_reward(v, "rule", rule, "The reward of what can be checked.");
+      inner_reward(v, "model", model, "The reward of everything else.");
       v.required("rule");
       v.required("model");
       v.choice("by", by, {"route", "confidence"},
@@ -40,7 +40,8 @@ class Hybrid final : public RewardFunction {
   std::vector<std::vector<Score>> score(std::span<const RolloutGroup> groups) override {
     std::vector<std::string> routes;
     for (const auto& group : groups) routes.push_back(route_of(group.example));
-    const auto ruled = part(groups, [&](size_t p) { return routes[p] != "model"; }, *rule_);
+    const auto ruled = part(
+        groups, [&](size_t p) { return routes[p] != "model"; }, *rule_);
     const auto judged = part(
         groups, [&](size_t p) { return routes[p] != "rule" || wants_model(ruled[p]); }, *model_);
     std::vector<std::vector<Score>> scores;

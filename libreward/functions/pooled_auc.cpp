@@ -20,8 +20,8 @@ class PooledAuc final : public RewardFunction {
     std::optional<ConfigNode> reward, gold;
     double threshold = 0.5;
     void fields(FieldVisitor& v) {
-      v.component("reward", reward, reward_functions(), "The reward that is judged.");
-      v.component("gold", gold, reward_functions(), "What it is judged by.");
+      inner_reward(v, "reward", reward, "The reward that is judged.");
+      inner_reward(v, "gold", gold, "What it is judged by.");
       v.field("threshold", threshold, "Gold from which a completion is good.");
       v.required("reward");
       v.required("gold");

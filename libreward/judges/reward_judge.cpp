@@ -17,7 +17,7 @@ class RewardJudge final : public PairwiseJudge {
     double temperature = 1.0, tie_band = 0.0;
     bool hard = false;
     void fields(FieldVisitor& v) {
-      v.component("reward", reward, reward_functions(), "What scores the two.");
+      inner_reward(v, "reward", reward, "What scores the two.");
       v.required("reward");
       v.field("temperature", temperature, "Divides the difference of the scores.");
       v.field("tie_band", tie_band, "Differences up to this are a tie.");

@@ -241,6 +241,16 @@ TEST_F(Rewards, HybridRewardsTakeTheRuleOrTheModel) {
   EXPECT_NEAR(get("", "so", {{"reward", "rule"}}), 0.4, 1e-12);  // the rule read nothing
   EXPECT_NEAR(get(", by: confidence", "so it is 12", {}), 0.5 + 0.5 * 0.75, 1e-12);
   EXPECT_THROW(get("", "12", {{"reward", "wrong"}}), DataError);
+  try {
+    score(
+        "[{type: hybrid, rule: {type: math_answer, weight: 2, transforms: [{type: clip, max: 1}]}, "
+        "model: {type: text_overlap}}]",
+        {"12"});
+    ADD_FAILURE() << "keys that an inner reward does not read were taken";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("rule: takes no `weight`"), std::string::npos)
+        << error.what();
+  }
 }
 
 TEST_F(Rewards, MathEquivalenceSaysHowSureItIs) {
