@@ -14,15 +14,18 @@ for data in hh_rlhf gsm8k; do
   [ -f "out/eval-compare-${data%_rlhf}/results.json" ] || "$meed" eval "configs/eval/reward_models_$data.yaml"
 done
 python3 - > docs/results/comparison.md <<'PY'
-import json, pathlib
-import re
+import json, pathlib, re
 NAMES = {"bt_linear": "Bradley-Terry, linear head", "bt_mlp": "Bradley-Terry, 2-layer SiLU head", "bt_from_regression": "Bradley-Terry from a regression on the same rows",
          "micro": "MiCRo, 3 heads", "gpm": "GPM, embedding of 4", "ensemble": "ensemble of three seeds"}
+def title_of(name):
+    key, _, how = name.partition(" ")
+    return f"{NAMES.get(key, key)} {how}".strip()
 DATA = {"hh": "HH-RLHF, harmless: dialogues", "gsm8k": "GSM8K: right and wrong solutions"}
 print("# Reward models of six kinds on real pairs\n")
 print("""Made by `scripts/results_comparison.sh`: SmolLM2-135M-Instruct in bfloat16, trained by `configs/reward_modelling/compare_hh_rlhf.yaml` and `compare_gsm8k.yaml`, pairs of 8
-a step, seed 0; `meed eval` on rows whose question stands in no training row. Intervals are at 95 %, over clusters of one question; the last column is the paired difference
-from the first model, on the same rows. Rewards of the ensemble are the mean of its members'.
+a step, seed 0; `meed eval` on rows whose question stands in no training row. Intervals are at 95 %, over clusters of one question; the third column is the paired difference
+from the first model, on the same rows.
+The ensemble's rewards are the mean of its members', the least, or the mean less half a deviation.
 """)
 for data, title in DATA.items():
     path = pathlib.Path(f"out/eval-compare-{data}/results.json")
@@ -30,7 +33,7 @@ for data, title in DATA.items():
         continue
     rows = {}
     for row in json.loads(path.read_text()):
-        rows.setdefault(row["model"].split("/")[2] if "/" in row["model"] else row["model"], {})[row["metric"]] = row
+        rows.setdefault(row["model"].split("/")[2] + row["model"].partition("/final")[2], {})[row["metric"]] = row
     recipe = (pathlib.Path(f"out/compare-{data}") / "bt_linear/seed-0/config.yaml").read_text()
     steps = re.search(r"max_steps: (\d+)", recipe)[1]
     print(f"## {title}\n")
@@ -41,8 +44,8 @@ for data, title in DATA.items():
             return ""
         return f"{row['value']:.3f}" + (f" ({row['low']:.3f} to {row['high']:.3f})" if interval and row["low"] is not None else "")
     for name, values in rows.items():
-        difference = next((row for metric, row in values.items() if "difference" in metric or "minus" in metric), None)
-        print(f"| {NAMES.get(name, name)} | {cell(values.get('accuracy'))} | {cell(difference)} | {cell(values.get('calibration_error'), False)} | {cell(values.get('reward_length_correlation'), False)} |")
+        difference = next((row for metric, row in values.items() if metric.startswith("accuracy less")), None)
+        print(f"| {title_of(name)} | {cell(values.get('accuracy'))} | {cell(difference)} | {cell(values.get('calibration error'), False)} | {cell(values.get('reward-length rank correlation'), False)} |")
     print()
 PY
 say "written: docs/results/comparison.md"
