@@ -25,10 +25,8 @@ class AnswerRewriter {
     std::string dtype = "float32";
     std::string pattern =
         "Question:\n{prompt}\n\nCorrect solution:\n{completion}\n\nRewrite this solution in the "
-        "same "
-        "style and with the same steps, but with a mistake that leads to a wrong final answer. "
-        "Write "
-        "nothing but the rewritten solution.";
+        "same style and with the same steps, but with a mistake that leads to a wrong final "
+        "answer. Write nothing but the rewritten solution.";
     bool chat = true;
     std::vector<std::string> stop;
     int64_t num_samples = 2;

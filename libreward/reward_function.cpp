@@ -78,9 +78,9 @@ namespace {
 
 void refuse_terms(FieldVisitor& v, const char* name, const ConfigNode& node) {
   if (!node.is_map()) return;
-  for (const auto* key : {"weight", "transforms", "weight_schedule", "gate", "rows"})
-    v.require(!node.has(key), name,
-              "takes no `" + std::string(key) + "`: that is for the recipe's own rewards");
+  for (const auto& key : reward_functions().common_keys())
+    v.require(key == "name" || !node.has(key), name,
+              "takes no `" + key + "`: that is for the recipe's own rewards");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Six kinds of reward model on real pairs, side by side on rows held out by question: docs/results/comparison.md.
-# Needs ../shared/data (gsm8k, hh-rlhf). Each recipe trains nine models: about 45 minutes a data set on 2 cores; finished ones are kept.
+# Needs ../shared/data (gsm8k, hh-rlhf). Each recipe trains nine models: an hour to an hour and a half a data set on one core; finished ones are kept.
 #   scripts/results_comparison.sh [recipe settings for both]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -9,8 +9,7 @@ meed=${MEED:-build/release/bin/meed}
 for data in hh_rlhf gsm8k; do
   folder=out/compare-${data%_rlhf}
   say "$data"
-  resume=(); [ -d "$folder" ] && resume=(--resume)
-  [ -f "$folder/results.json" ] || "$meed" train "configs/reward_modelling/compare_$data.yaml" "${resume[@]}" "$@" > "$folder.log" 2>&1
+  [ -f "$folder/results.json" ] || "$meed" train "configs/reward_modelling/compare_$data.yaml" --resume "$@" > "$folder.log" 2>&1
   [ -f "out/eval-compare-${data%_rlhf}/results.json" ] || "$meed" eval "configs/eval/reward_models_$data.yaml"
 done
 python3 - > docs/results/comparison.md <<'PY'

@@ -52,6 +52,8 @@ class ComponentRegistry {
   Common read_common(const ConfigNode& node) const {
     return read_config<Common>(node.with_keys(common_keys_, /*keep=*/true), /*has_type=*/false);
   }
+  /// Their names.
+  const std::vector<std::string>& common_keys() const { return common_keys_; }
   std::vector<FieldInfo> common_fields() const {
     return common_ ? common_->fields() : std::vector<FieldInfo>{};
   }

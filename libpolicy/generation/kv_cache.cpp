@@ -30,7 +30,8 @@ int64_t KvSegment::pages_for(int64_t tokens) {
   return (tokens + decode::kPageTokens - 1) / decode::kPageTokens;
 }
 
-void KvSegment::promise(int64_t pages) {
+void KvSegment::promise(int64_t tokens) {
+  const int64_t pages = pages_for(tokens);
   pool_->promised_ += pages - promised_;
   promised_ = pages;
 }

@@ -53,9 +53,10 @@ class KvSegment {
   KvSegment& operator=(const KvSegment&) = delete;
 
   static int64_t pages_for(int64_t tokens);
-  /// Says how many pages it may come to hold, for the pool's account; replaces what it said before.
-  void promise(int64_t pages);
-  int64_t promised() const { return promised_; }
+  /// Says how many tokens it may come to hold, for the pool's account of pages; replaces what it
+  /// said before.
+  void promise(int64_t tokens);
+  int64_t pages_promised() const { return promised_; }
   /// Makes room for `tokens` tokens.
   void reserve(int64_t tokens);
   void clear();

@@ -182,9 +182,7 @@ class Engine final : public RolloutEngine {
           !std::equal(context->ids.begin(), context->ids.end(), request.prompt_ids.begin()))
         throw ConfigError(where + ": the prompt does not go on from its context");
     }
-    const int64_t prefix = prefix_length(request);
-    const int64_t needed =
-        (KvSegment::pages_for(prefix) + own_pages(request, prefix)) * decode::kPageTokens;
+    const int64_t needed = pages_of(request, prefix_length(request)) * decode::kPageTokens;
     if (options_.max_kv_tokens > 0 && needed > options_.max_kv_tokens)
       throw ConfigError(where + ": prompt and completion need a cache of " +
                         std::to_string(needed) + " tokens, max_kv_tokens is " +
@@ -201,19 +199,22 @@ class Engine final : public RolloutEngine {
     return request.context ? request.context->prefix_length
                            : static_cast<int64_t>(request.prompt_ids.size());
   }
-  /// Pages of a sequence's own segment at most. The last token is never fed back.
-  int64_t own_pages(const GenerationRequest& request, int64_t prefix) const {
-    return KvSegment::pages_for(static_cast<int64_t>(request.prompt_ids.size()) - prefix +
-                                length_limit(request) - 1);
+  /// Tokens of a sequence's own segment at most. The last one is never fed back.
+  int64_t own_tokens(const GenerationRequest& request, int64_t prefix) const {
+    return static_cast<int64_t>(request.prompt_ids.size()) - prefix + length_limit(request) - 1;
+  }
+  /// Pages of a prefix and one sequence's own segment.
+  int64_t pages_of(const GenerationRequest& request, int64_t prefix) const {
+    return KvSegment::pages_for(prefix) + KvSegment::pages_for(own_tokens(request, prefix));
   }
 
   /// Whether the front of the queue may start beside what runs and waits with a context.
   bool fits(const Group& group) const {
     if (options_.max_kv_tokens == 0) return true;
-    const int64_t pages = own_pages(group.request, group.prefix_length) -
-                          (group.own ? group.own->promised() : 0) +
-                          (group.prefix ? 0 : KvSegment::pages_for(group.prefix_length));
-    return (pool_->pages_promised() + pages) * decode::kPageTokens <= options_.max_kv_tokens;
+    int64_t pages = pool_->pages_promised() + pages_of(group.request, group.prefix_length);
+    for (const auto& held : {group.prefix, group.own})
+      if (held) pages -= held->pages_promised();
+    return pages * decode::kPageTokens <= options_.max_kv_tokens;
   }
 
   /// Fills free slots. Returns the sequences whose prompt has to be computed, one a group.
@@ -228,10 +229,10 @@ class Engine final : public RolloutEngine {
       }
       if (!group.prefix) {
         group.prefix = std::make_shared<KvSegment>(*pool_);
-        group.prefix->promise(KvSegment::pages_for(group.prefix_length));
+        group.prefix->promise(group.prefix_length);
       }
       auto own = group.own ? std::move(group.own) : std::make_shared<KvSegment>(*pool_);
-      own->promise(own_pages(group.request, group.prefix_length));
+      own->promise(own_tokens(group.request, group.prefix_length));
       sequences_.push_back(std::make_unique<Sequence>(group, group.started++, std::move(own)));
       if (group.started == 1) fresh.push_back(sequences_.back().get());
       if (group.started == group.request.seeds.size()) queue_.pop_front();
@@ -386,8 +387,7 @@ class Engine final : public RolloutEngine {
     const auto& sampled = sequence.completion().token_ids;
     context->ids.insert(context->ids.end(), sampled.begin(), sampled.end() - 1);
     context->weights = weights_;
-    context->own->promise(
-        KvSegment::pages_for(static_cast<int64_t>(context->ids.size()) - context->prefix_length));
+    context->own->promise(static_cast<int64_t>(context->ids.size()) - context->prefix_length);
     return context;
   }
 

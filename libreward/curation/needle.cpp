@@ -70,10 +70,11 @@ class Needle final : public ListDataset {
                   config.split == "eval" ? uint64_t{1} : uint64_t{0}, static_cast<uint64_t>(row)}));
     const auto facts = static_cast<size_t>(config.num_facts);
     const auto things = some(kThings, facts, random), colors = some(kColors, facts + 1, random);
+    const auto fact = [&](size_t thing, size_t color) {
+      return "The " + std::string(kThings[things[thing]]) + " is " + kColors[colors[color]];
+    };
     std::vector<std::string> critical;
-    for (size_t f = 0; f < facts; ++f)
-      critical.push_back("The " + std::string(kThings[things[f]]) + " is " + kColors[colors[f]] +
-                         ".");
+    for (size_t f = 0; f < facts; ++f) critical.push_back(fact(f, f) + ".");
     const auto asked = static_cast<size_t>(random.next_int(0, static_cast<int64_t>(facts) - 1));
     size_t other = static_cast<size_t>(random.next_int(0, static_cast<int64_t>(facts) - 2));
     other = config.rejected == "absent" ? facts : other + (other >= asked);
@@ -99,8 +100,8 @@ class Needle final : public ListDataset {
                      {"depth", std::to_string(padded.places[asked] * 10 /
                                               std::max<int64_t>(1, padded.num_sentences) * 10)},
                      {"answer", kColors[colors[asked]]},
-                     {"fact", "The " + thing + " is " + kColors[colors[asked]]},
-                     {"misreading", "The " + thing + " is " + kColors[colors[other]]},
+                     {"fact", fact(asked, asked)},
+                     {"misreading", fact(asked, other)},
                      {"chosen_gold", "1"},
                      {"rejected_gold", "0"},
                      {"question", question},

@@ -237,10 +237,10 @@ TEST(RolloutEngine, ACacheLimitDelaysButDoesNotChange) {
   EXPECT_THROW(engine->submit(request(1, 40, 20, {1})), ConfigError);
 }
 
-/// A first turn of `seeds` samples, then for each one its tokens, three more and a second turn.
+/// A first turn of three samples, then for each one its tokens, three more and a second turn, whose
+/// completions are given back.
 std::vector<Completion> two_turns(
     RolloutEngine& engine, bool reuse, const std::function<void()>& between = [] {}) {
-  std::vector<Completion> second;
   std::vector<GenerationRequest> next;
   for (int64_t i = 0; i < 3; ++i) {
     auto first = request(i, 5 + 9 * i, 6 + 7 * i, {1, 2, 3});
