@@ -1,4 +1,5 @@
-"""Writes configs/paper/words: a small word-level tokenizer for the generated tasks, without a model.
+"""Writes configs/paper/words, a small word-level tokenizer for the generated tasks, and configs/paper/facts, a smaller one for facts
+in filler alone (dataset `needle`); no models.
 
     python3 scripts/make_words_tokenizer.py
 
@@ -22,6 +23,12 @@ group write plain place free there nobody cat dog bird horse child farmer doctor
 market forest walk walks strolls sing sings hums read reads studies sleep sleeps rests work works labours play plays frolics happy glad
 sad gloomy calm quiet busy active the in today feels through near as ever like b c d e c1 c2 c3
 """.split()
+FACT_WORDS = """
+the is what colour of question answer right yes no so
+river tower garden bridge market castle forest harbor temple school museum station
+red blue green white black yellow brown orange purple silver golden pink
+day was long and people came from far away while rain fell over hills with wind some walked home others stayed near fire
+""".split()
 TAGS = "think answer search result tool_call tool_response decision score reasons".split()
 MARKS = ["+", "=", ";", "#", "?", ".", ",", ", ", "-", "{\"", "\":\"", "\",\"", "\":{\"", "\"}}", "{}}", "\"}", "\":"]
 
@@ -39,16 +46,10 @@ def byte_characters():
     return table
 
 
-def main():
+def write_tokenizer(folder, pieces, max_positions):
+    """pieces: the texts that are one token each, beside the end token and the bytes."""
     table = byte_characters()
     tokens = ["<eos>"] + list(table.values())
-    ciphers = []
-    for letters in CONSONANTS:
-        syllables = [letters[s // 5] + "aeiou"[s % 5] for s in range(25)]
-        ciphers += [syllables[i // 25] + syllables[i % 25] for i in range(200)]
-    pieces = [" " + str(digit) for digit in range(10)] + MARKS + [" " + mark for mark in MARKS]
-    pieces += [f"{slash}{tag}>" for tag in TAGS for slash in ("<", "</")]
-    pieces += [space + word for word in WORDS for space in ("", " ")] + [" " + word for word in ciphers]
     seen = set(tokens)
     for piece in pieces:
         token = "".join(table[byte] for byte in piece.encode())
@@ -70,7 +71,7 @@ def main():
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
                   "vocab": vocab, "merges": []}}
-    folder = pathlib.Path(__file__).parent.parent / "configs/paper/words"
+    folder = pathlib.Path(__file__).parent.parent / "configs/paper" / folder
     folder.mkdir(parents=True, exist_ok=True)
     write = lambda name, value: (folder / name).write_text(json.dumps(value, ensure_ascii=False) + "\n")
     write("tokenizer.json", tokenizer)
@@ -78,8 +79,21 @@ def main():
                                     "clean_up_tokenization_spaces": False})
     write("config.json", {"model_type": "llama", "vocab_size": len(tokens), "eos_token_id": 0, "hidden_size": 64,
                           "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
-                          "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "tie_word_embeddings": True})
+                          "max_position_embeddings": max_positions, "rms_norm_eps": 1e-5, "tie_word_embeddings": True})
     print(len(tokens), "tokens in", folder)
+
+
+def main():
+    ciphers = []
+    for letters in CONSONANTS:
+        syllables = [letters[s // 5] + "aeiou"[s % 5] for s in range(25)]
+        ciphers += [syllables[i // 25] + syllables[i % 25] for i in range(200)]
+    pieces = [" " + str(digit) for digit in range(10)] + MARKS + [" " + mark for mark in MARKS]
+    pieces += [f"{slash}{tag}>" for tag in TAGS for slash in ("<", "</")]
+    pieces += [space + word for word in WORDS for space in ("", " ")] + [" " + word for word in ciphers]
+    write_tokenizer("words", pieces, max_positions=1024)
+    write_tokenizer("facts", [space + form for word in FACT_WORDS for form in (word, word.capitalize()) for space in ("", " ")],
+                    max_positions=4096)
 
 
 main()

@@ -2,7 +2,7 @@
 # Runs the acceptance checks of published systems (configs/paper) and writes their figures beside the required ones to
 # docs/results/PAGE.md. A study that has its results.json already is not run again.
 #   scripts/results_papers.sh reward-models|policy-optimisation [study settings, for example run.seed=100 study.num_seeds=3]
-# ONLY="09 32": these systems alone; the page then keeps the others' rows from their last results.
+# ONLY="09 32": these systems alone. Rows of studies without results on this machine stay as the page has them.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 page=${1:-}
@@ -38,12 +38,23 @@ command = f"scripts/results_papers.sh {page} {settings}".strip()
 print(f"# {title}: acceptance checks of published systems\n")
 print(f"Made by `{command}` from the recipes in `configs/paper`; each claim is about the mean over the seeds, the sample deviation stands in")
 print("brackets. What a check asks for is this project's own acceptance check of the mechanism at a small scale, no published result.\n")
+page_path = f"docs/results/{page}.md"
+before, name = {}, None  # rows that the page has, by study
+for line in open(page_path) if os.path.exists(page_path) else []:
+    if not line.startswith("| ") or line.startswith("| recipe"):
+        continue
+    if line.startswith("| ["):
+        name = line[3:line.index("]")]
+    before.setdefault(name, []).append(line.rstrip("\n"))
 rows, reached, total = [], 0, 0
 for recipe in recipes:
     name = os.path.basename(recipe)[:-5]
     path = f"out/results/{name}/results.json"
     if not os.path.exists(path):
-        rows.append(f"| [{name}](../../{recipe}) | not run | | | |")
+        known = before.get(name, [f"| [{name}](../../{recipe}) | not run | | | |"])
+        rows += known
+        reached += sum(row.endswith("| yes |") for row in known)
+        total += sum(row.endswith(("| yes |", "| **no** |")) for row in known)
         continue
     results = json.load(open(path))
     seconds = open(f"out/results/{name}/seconds").read().strip() if os.path.exists(f"out/results/{name}/seconds") else ""

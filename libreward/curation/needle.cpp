@@ -74,7 +74,11 @@ class Needle final : public ListDataset {
       return "The " + std::string(kThings[things[thing]]) + " is " + kColors[colors[color]];
     };
     std::vector<std::string> critical;
-    for (size_t f = 0; f < facts; ++f) critical.push_back(fact(f, f) + ".");
+    std::string all_facts;
+    for (size_t f = 0; f < facts; ++f) {
+      critical.push_back(fact(f, f) + ".");
+      all_facts += (f > 0 ? ". " : "") + fact(f, f);
+    }
     const auto asked = static_cast<size_t>(random.next_int(0, static_cast<int64_t>(facts) - 1));
     size_t other = static_cast<size_t>(random.next_int(0, static_cast<int64_t>(facts) - 2));
     other = config.rejected == "absent" ? facts : other + (other >= asked);
@@ -101,6 +105,7 @@ class Needle final : public ListDataset {
                                               std::max<int64_t>(1, padded.num_sentences) * 10)},
                      {"answer", kColors[colors[asked]]},
                      {"fact", fact(asked, asked)},
+                     {"facts", all_facts},
                      {"misreading", fact(asked, other)},
                      {"chosen_gold", "1"},
                      {"rejected_gold", "0"},
