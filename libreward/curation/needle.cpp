@@ -52,15 +52,15 @@ class Needle final : public ListDataset {
   }
 
  private:
-  template <size_t N>
-  static std::vector<size_t> some(const std::array<const char*, N>&, size_t count,
-                                  RandomStream& random) {
-    std::vector<size_t> order(N);
+  /// The first `count` (or all) of 0 .. size - 1 in random order.
+  static std::vector<size_t> order_of(size_t size, RandomStream& random,
+                                      std::optional<size_t> count = std::nullopt) {
+    std::vector<size_t> order(size);
     std::iota(order.begin(), order.end(), size_t{0});
-    for (size_t i = 0; i < count; ++i)
-      std::swap(order[i], order[static_cast<size_t>(random.next_int(static_cast<int64_t>(i),
-                                                                    static_cast<int64_t>(N) - 1))]);
-    order.resize(count);
+    for (size_t i = 0; i < count.value_or(size); ++i)
+      std::swap(order[i], order[static_cast<size_t>(random.next_int(
+                              static_cast<int64_t>(i), static_cast<int64_t>(size) - 1))]);
+    order.resize(count.value_or(size));
     return order;
   }
 
@@ -69,16 +69,13 @@ class Needle final : public ListDataset {
         mix_seed({static_cast<uint64_t>(config.seed),
                   config.split == "eval" ? uint64_t{1} : uint64_t{0}, static_cast<uint64_t>(row)}));
     const auto facts = static_cast<size_t>(config.num_facts);
-    const auto things = some(kThings, facts, random), colors = some(kColors, facts + 1, random);
+    const auto things = order_of(kThings.size(), random, facts),
+               colors = order_of(kColors.size(), random, facts + 1);
     const auto fact = [&](size_t thing, size_t color) {
       return "The " + std::string(kThings[things[thing]]) + " is " + kColors[colors[color]];
     };
     std::vector<std::string> critical;
-    std::string all_facts;
-    for (size_t f = 0; f < facts; ++f) {
-      critical.push_back(fact(f, f) + ".");
-      all_facts += (f > 0 ? ". " : "") + fact(f, f);
-    }
+    for (size_t f = 0; f < facts; ++f) critical.push_back(fact(f, f) + ".");
     const auto asked = static_cast<size_t>(random.next_int(0, static_cast<int64_t>(facts) - 1));
     size_t other = static_cast<size_t>(random.next_int(0, static_cast<int64_t>(facts) - 2));
     other = config.rejected == "absent" ? facts : other + (other >= asked);
@@ -93,6 +90,10 @@ class Needle final : public ListDataset {
       words += count;
     }
     const auto padded = pad_context(critical, filler, length, random);
+    // Told in another order than the context's, a recital has to look each colour up.
+    std::string recital;
+    for (const size_t f : order_of(facts, random))
+      recital += (recital.empty() ? "" : ". ") + fact(f, f);
     const std::string thing = kThings[things[asked]];
     const auto question =
         "\nQuestion: what is the colour of the " + thing + "?\nAnswer: The " + thing + " is";
@@ -105,7 +106,7 @@ class Needle final : public ListDataset {
                                               std::max<int64_t>(1, padded.num_sentences) * 10)},
                      {"answer", kColors[colors[asked]]},
                      {"fact", fact(asked, asked)},
-                     {"facts", all_facts},
+                     {"facts", recital},
                      {"misreading", fact(asked, other)},
                      {"chosen_gold", "1"},
                      {"rejected_gold", "0"},
