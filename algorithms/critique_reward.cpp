@@ -63,9 +63,8 @@ class CritiqueReward final : public OfflineAlgorithm {
     if (recipe.lora.r > 0)
       throw ConfigError("lora.r: critique_reward trains all weights; leave the lora section out");
     model_ = CritiqueModel::load(
-        recipe.model.path, {.dtype = parse_dtype(recipe.model.dtype), .trainable = true},
-        &*config_.head, config_.head_seed ? static_cast<uint64_t>(*config_.head_seed) : run.seed());
-    model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
+        recipe.model.path, load_options(recipe.model, /*trainable=*/true), &*config_.head,
+        config_.head_seed ? static_cast<uint64_t>(*config_.head_seed) : run.seed());
     const auto save = [this, &run](const std::filesystem::path& folder, at::ScalarType dtype) {
       model_->save(folder, &run.tokenizer(), dtype, config_.format);
     };

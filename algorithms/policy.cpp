@@ -6,7 +6,9 @@
 #include "algorithms/offline_trainer.h"
 #include "algorithms/training_run.h"
 #include "libpolicy/checkpoint/model_files.h"
+#include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
+#include "libpolicy/distributed/communicator.h"
 #include "libpolicy/models/lora.h"
 #include "libpolicy/models/save_model.h"
 
@@ -17,11 +19,16 @@ at::ScalarType parse_dtype(const std::string& name) {
   return name == "float16" ? at::kHalf : at::kFloat;
 }
 
+LoadOptions load_options(const ModelSection& section, bool trainable) {
+  return {.dtype = parse_dtype(section.dtype),
+          .trainable = trainable,
+          .activation_checkpointing = section.gradient_checkpointing,
+          .device = parse_device(section.device, LaunchEnv::from_environment().local_rank)};
+}
+
 Policy::Policy(const Recipe& recipe, uint64_t seed) : config_(recipe.model), lora_(recipe.lora) {
   const bool adapter = lora_.r > 0;
-  model_ =
-      CausalLm::load(config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = !adapter});
-  model_->set_activation_checkpointing(config_.gradient_checkpointing);
+  model_ = CausalLm::load(config_.path, load_options(config_, /*trainable=*/!adapter));
   if (adapter) {
     add_lora(*model_, {.rank = lora_.r,
                        .alpha = lora_.lora_alpha,
@@ -111,8 +118,7 @@ at::Tensor Policy::with_reference(const std::function<at::Tensor(CausalLm&)>& wo
 CausalLm& Policy::reference() {
   // One that moves has float32 masters, so that small shares of the policy are not rounded away.
   if (!reference_)
-    reference_ = CausalLm::load(
-        config_.path, {.dtype = parse_dtype(config_.dtype), .trainable = moving_reference_});
+    reference_ = CausalLm::load(config_.path, load_options(config_, moving_reference_));
   return *reference_;
 }
 

@@ -43,6 +43,9 @@ class Policy {
 /// Compute dtype of a recipe's model.dtype.
 at::ScalarType parse_dtype(const std::string& name);
 
+/// How a recipe's models are loaded: its dtype and device.
+LoadOptions load_options(const ModelSection& section, bool trainable);
+
 /// Copies what save_exact wrote back into the parameters.
 void load_parameters(const std::filesystem::path& folder, ParameterStore& parameters);
 

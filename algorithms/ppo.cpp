@@ -81,10 +81,9 @@ class Ppo final : public OnlineAlgorithm {
   void prepare(TrainingRun& run, RewardPipeline&, TrainableModel& model) override {
     const auto& recipe = run.recipe();
     const auto& path = config_.value_model.empty() ? recipe.model.path : config_.value_model;
-    critic_ = SequenceClassifier::load(
-        path, {.dtype = parse_dtype(recipe.model.dtype), .trainable = true, .lm_head = false},
-        /*num_labels=*/1, run.seed());
-    critic_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
+    auto options = load_options(recipe.model, /*trainable=*/true);
+    options.lm_head = false;
+    critic_ = SequenceClassifier::load(path, options, /*num_labels=*/1, run.seed());
     for (const auto& [name, tensor] : critic_->parameters().trainable())
       model.parameters.emplace_back("critic." + name, tensor);
     model.sync = [policy = model.sync, this] {

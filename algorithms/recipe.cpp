@@ -67,6 +67,8 @@ void ModelSection::fields(FieldVisitor& v) {
   v.field("path", path, "Hugging Face folder or .gguf file; only algorithms on vectors need none.");
   v.section("from_scratch", from_scratch,
             "A Llama of random weights with the tokenizer of path, for experiments of many steps.");
+  v.choice("device", device, {"cpu", "cuda"},
+           "Where it computes; cuda: the GPU of this process. Completions are sampled on the CPU.");
   v.choice("dtype", dtype, {"float32", "bfloat16"},
            "What the model computes in; trained weights are float32 either way.");
   v.choice("export_dtype", export_dtype, {"float32", "bfloat16", "float16"},

@@ -41,6 +41,7 @@ struct ModelSection {
   };
   std::string path;
   FromScratch from_scratch;
+  std::string device = "cpu";
   std::string dtype = "float32";
   std::string export_dtype = "float32";
   bool gradient_checkpointing = false;

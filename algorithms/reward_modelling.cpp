@@ -86,14 +86,13 @@ class RewardModelling final : public OfflineAlgorithm {
     const bool adapter = recipe.lora.r > 0;
     const RewardModel::Fresh fresh{config_.head, format(), head_seed(run)};
     model_ = RewardModel::load(recipe.model.path,
-                               {.dtype = parse_dtype(recipe.model.dtype), .trainable = !adapter},
-                               &fresh);
-    if (model_->reader() == RewardReader::kDecoder)
-      model_->backbone().set_activation_checkpointing(recipe.model.gradient_checkpointing);
-    else if (recipe.model.dtype != "float32" || recipe.model.gradient_checkpointing)
+                               load_options(recipe.model, /*trainable=*/!adapter), &fresh);
+    if (model_->reader() != RewardReader::kDecoder &&
+        (recipe.model.dtype != "float32" || recipe.model.gradient_checkpointing ||
+         recipe.model.device != "cpu"))
       log_warn(
-          "model: an encoder computes in float32 and keeps its activations; dtype and "
-          "gradient_checkpointing are not used");
+          "model: an encoder computes in float32 on the CPU and keeps its activations; dtype, "
+          "device and gradient_checkpointing are not used");
     if (config_.freeze_backbone) model_->backbone_parameters().set_requires_grad(false);
     rows_ = {.format = model_->format(),
              .reader = model_->reader(),

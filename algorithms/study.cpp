@@ -357,7 +357,7 @@ std::string Study::to_yaml() const {
 }
 
 int Study::run(const TrainOptions& options) const {
-  return with_processes(section_, [&](Communicator& comm) {
+  return with_processes(section_, runs_.front().recipe.model.device, [&](Communicator& comm) {
     for (const auto& each : runs_) {
       const bool done =
           options.resume && fs::exists(fs::path(each.recipe.run.output_dir) / "final");

@@ -11,6 +11,7 @@
 #include "algorithms/learner.h"
 #include "libpolicy/checkpoint/checkpoint.h"
 #include "libpolicy/checkpoint/model_files.h"
+#include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/core/files.h"
 #include "libpolicy/core/log.h"
@@ -258,15 +259,17 @@ int run_recipe(const Recipe& asked, Communicator& comm, const TrainOptions& opti
 }
 
 int run_recipe(const Recipe& recipe, const TrainOptions& options) {
-  return with_processes(recipe.run,
+  return with_processes(recipe.run, recipe.model.device,
                         [&](Communicator& comm) { return run_recipe(recipe, comm, options); });
 }
 
-int with_processes(const RunSection& section, const std::function<int(Communicator&)>& work) {
+int with_processes(const RunSection& section, const std::string& device,
+                   const std::function<int(Communicator&)>& work) {
   const auto env = LaunchEnv::from_environment();
   set_log_rank(env.rank, env.world_size);
   catch_signals();
-  const auto comm = Communicator::create(env, at::kCPU, section.backend, section.ddp_timeout);
+  const auto comm = Communicator::create(env, parse_device(device, env.local_rank), section.backend,
+                                         section.ddp_timeout);
   try {
     return work(*comm);
   } catch (const std::exception& e) {

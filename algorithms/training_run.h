@@ -87,8 +87,10 @@ int run_recipe(const Recipe& recipe, const TrainOptions& options);
 /// The same on processes that are connected already. All ranks call it.
 int run_recipe(const Recipe& recipe, Communicator& comm, const TrainOptions& options);
 
-/// Connects the processes of this launch as `section` says, turns Ctrl-C into a wish to stop, and
-/// calls `work`; what it throws reaches the other processes. Returns what it returns.
-int with_processes(const RunSection& section, const std::function<int(Communicator&)>& work);
+/// Connects the processes of this launch as `section` says (`auto`: NCCL where models are on
+/// `device` "cuda"), turns Ctrl-C into a wish to stop, and calls `work`; what it throws reaches the
+/// other processes. Returns what it returns.
+int with_processes(const RunSection& section, const std::string& device,
+                   const std::function<int(Communicator&)>& work);
 
 }  // namespace meed

@@ -47,6 +47,7 @@ void print_result(const Bench& bench, const BenchOptions& options, const BenchRe
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json json{{"bench", bench.name},
                               {"dtype", options.dtype},
+                              {"device", options.device},
                               {"seconds_per_step", median},
                               {"tokens_per_s", median > 0 ? result.tokens / median : 0.0},
                               {"all", result.all_s},
@@ -66,6 +67,9 @@ void setup(CLI::App& app) {
     sub->add_option("--model", options->model, "Hugging Face folder or .gguf file")->required();
     sub->add_option("--dtype", options->dtype, "what to compute in")
         ->check(CLI::IsMember({"float32", "bfloat16"}))
+        ->capture_default_str();
+    sub->add_option("--device", options->device, "where to train (generation is the CPU's)")
+        ->check(CLI::IsMember({"cpu", "cuda"}))
         ->capture_default_str();
     const auto count = [&](const char* flag, int64_t& value, const char* help) {
       sub->add_option(flag, value, help)->check(CLI::PositiveNumber)->capture_default_str();

@@ -9,7 +9,7 @@ namespace meed::cli {
 
 /// Flags of `meed bench KIND`: those of the peers' scripts. Each kind reads what it needs.
 struct BenchOptions {
-  std::string model, dtype = "float32";
+  std::string model, dtype = "float32", device = "cpu";
   int64_t batch = 4, tokens = 512, prompt_tokens = 64, new_tokens = 128, generations = 8, steps = 5;
   int64_t turns = 1, reply_tokens = 32;
   bool recompute_turns = false;

@@ -4,6 +4,8 @@
 #include <chrono>
 
 #include "algorithms/cli/bench.h"
+#include "libpolicy/core/cuda_library.h"
+#include "libpolicy/distributed/communicator.h"
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/models/token_logprobs.h"
 #include "libpolicy/optim/adamw.h"
@@ -26,7 +28,10 @@ PackedBatch random_batch(const BenchOptions& options, int64_t vocab_size) {
 BenchResult run(const BenchOptions& options) {
   const auto model = CausalLm::load(
       options.model,
-      {.dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat, .trainable = true});
+      {.dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat,
+       .trainable = true,
+       .device = parse_device(options.device, LaunchEnv::from_environment().local_rank)});
+  const auto& any_parameter = model->parameters().items().front().second;
   AdamW optimizer(model->parameters().trainable(), {.weight_decay = 0.01});
   const auto batch = random_batch(options, model->config().vocab_size);
   const auto selected_M = at::nonzero(batch.predecessors_N.ge(0)).flatten();
@@ -41,6 +46,7 @@ BenchResult run(const BenchOptions& options) {
     optimizer.step(/*learning_rate=*/1e-6);
     optimizer.zero_grad();
     model->sync_compute_weights();
+    if (!any_parameter.is_cpu()) (void)any_parameter.detach().view(-1)[0].item<float>();  // waits
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     if (step == 0)
       result.start_to_first_step_s = seconds_since_start();

@@ -6,6 +6,7 @@
 #include "algorithms/cli/command.h"
 #include "algorithms/cli/content.h"
 #include "algorithms/cli/rows.h"
+#include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/models/causal_lm.h"
 #include "libpolicy/models/token_logprobs.h"
@@ -17,7 +18,7 @@ namespace {
 
 struct Options {
   RowOptions rows;
-  std::string model, dtype = "float32";
+  std::string model, dtype = "float32", device = "cpu";
   double temperature = 1.0;
   int64_t tokens_per_batch = 4096;
 };
@@ -102,7 +103,8 @@ void score(CausalLm& model, const std::vector<std::vector<int64_t>>& rows, size_
 
 void run(const Options& options) {
   const auto model = CausalLm::load(
-      options.model, {.dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat});
+      options.model, {.dtype = options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat,
+                      .device = parse_device(options.device, /*local_rank=*/0)});
   Encoder encode(options.model);
   at::NoGradGuard no_grad;
   for_each_rows(options.rows, kRowsAhead, [&](std::vector<Row>& rows) {
@@ -131,6 +133,9 @@ void setup(CLI::App& app) {
   app.add_option("--model", options->model, "Hugging Face folder or .gguf file")->required();
   app.add_option("--dtype", options->dtype, "what to compute in")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  app.add_option("--device", options->device, "where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--temperature", options->temperature, "logits are divided by it")
       ->check(CLI::PositiveNumber)

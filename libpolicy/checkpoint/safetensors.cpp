@@ -162,7 +162,7 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& te
     write_bytes(fd, reinterpret_cast<const char*>(&size), sizeof size, path);
     write_bytes(fd, text.data(), text.size(), path);
     for (const auto& [name, tensor] : tensors) {
-      const at::Tensor flat = tensor.detach().contiguous();
+      const at::Tensor flat = tensor.detach().cpu().contiguous();
       write_bytes(fd, static_cast<const char*>(flat.data_ptr()), static_cast<size_t>(flat.numel()) * flat.element_size(), path);
     }
     if (::fsync(fd) != 0) throw DataError(path.string() + ": cannot sync: " + std::strerror(errno));

@@ -13,7 +13,8 @@ GradientReducer::GradientReducer(Communicator& comm, std::vector<at::Tensor> par
   int64_t bytes = 0;
   for (auto& parameter : parameters) {
     const int64_t size = parameter.numel() * static_cast<int64_t>(sizeof(float));
-    if (buckets_.empty() || bytes + size > bucket_bytes) {
+    if (buckets_.empty() || bytes + size > bucket_bytes ||
+        buckets_.back().back().device() != parameter.device()) {
       buckets_.emplace_back();
       bytes = 0;
     }
@@ -35,8 +36,9 @@ void GradientReducer::reduce() {
       const auto& parameter = bucket[static_cast<size_t>(i)];
       const bool defined = parameter.grad().defined();
       has_gradient.data_ptr<float>()[i] = defined ? 1.0F : 0.0F;
-      parts.push_back(defined ? parameter.grad().flatten()
-                              : at::zeros({parameter.numel()}, parameter.options()));
+      parts.push_back(
+          defined ? parameter.grad().flatten()
+                  : at::zeros({parameter.numel()}, parameter.options().requires_grad(false)));
     }
     parts.push_back(has_gradient.to(parts[0].device()));
     at::Tensor flat = at::cat(parts);

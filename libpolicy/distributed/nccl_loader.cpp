@@ -1,7 +1,6 @@
 #include <dlfcn.h>
 
-#include <filesystem>
-
+#include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/distributed/backends.h"
 #include "libpolicy/distributed/process_group.h"
@@ -14,24 +13,12 @@ namespace {
 using MakeNcclGroup = c10d::Backend* (*)(c10d::Store* store, int rank, int size, int device,
                                          int64_t timeout_ms);
 
-/// Loads libmeed_cuda.so from beside this library, or from where the system looks. It is linked
-/// against libtorch_cuda and NCCL, which a machine without a GPU need not have.
 MakeNcclGroup load() {
-  ::Dl_info here{};
-  std::string beside = "libmeed_cuda.so";
-  if (::dladdr(reinterpret_cast<void*>(&load), &here) != 0 && here.dli_fname != nullptr)
-    beside = (std::filesystem::path(here.dli_fname).parent_path() / beside).string();
-  void* library = ::dlopen(beside.c_str(), RTLD_NOW | RTLD_GLOBAL);
-  if (library == nullptr && !std::filesystem::exists(beside))
-    library = ::dlopen("libmeed_cuda.so", RTLD_NOW | RTLD_GLOBAL);
-  if (library == nullptr)
-    throw ConfigError(
-        "run.backend: nccl needs a GPU and libmeed_cuda.so, which the preset `cuda` builds "
-        "(docs/building.md); use gloo without them: " +
-        std::string(::dlerror()));
-  const auto make = reinterpret_cast<MakeNcclGroup>(::dlsym(library, "meed_make_nccl_group"));
+  const std::string asked_by = "run.backend: nccl";
+  const auto make =
+      reinterpret_cast<MakeNcclGroup>(::dlsym(load_cuda_library(asked_by), "meed_make_nccl_group"));
   if (make == nullptr)
-    throw ConfigError("run.backend: libmeed_cuda.so is of another version; build it again");
+    throw ConfigError(asked_by + ": libmeed_cuda.so is of another version; build it again");
   return make;
 }
 

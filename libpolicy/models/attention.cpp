@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/models/device_ops.h"
 #include "libpolicy/models/gemm.h"
 #include "libpolicy/models/kernels.h"
 
@@ -258,6 +259,7 @@ kernels::Bf16* bf16_data(const at::Tensor& tensor) {
 at::Tensor attention_forward(const at::Tensor& qkv_NC, const PackedBatch& batch,
                              const AttentionShape& shape, const at::Tensor& lse_NH) {
   MEED_CHECK(qkv_NC.is_contiguous(), "attention needs contiguous rows");
+  if (!qkv_NC.is_cpu()) return device::attention_forward(qkv_NC, batch, shape);
   const auto out = at::empty({qkv_NC.size(0), shape.num_heads * shape.head_dim}, qkv_NC.options());
   float* lse = lse_NH.defined() ? lse_NH.data_ptr<float>() : nullptr;
   if (qkv_NC.scalar_type() == at::kFloat)
@@ -271,6 +273,7 @@ at::Tensor attention_backward(const at::Tensor& qkv_NC, const at::Tensor& out_NC
                               const at::Tensor& lse_NH, const at::Tensor& d_out_NC,
                               const PackedBatch& batch, const AttentionShape& shape) {
   MEED_CHECK(d_out_NC.is_contiguous(), "attention needs contiguous rows");
+  if (!qkv_NC.is_cpu()) return device::attention_backward(qkv_NC, d_out_NC, batch, shape);
   const auto d_qkv = at::empty_like(qkv_NC);
   const float* lse = lse_NH.data_ptr<float>();
   if (qkv_NC.scalar_type() == at::kFloat)

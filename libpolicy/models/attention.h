@@ -16,8 +16,9 @@ struct AttentionShape {
 /// Block-diagonal attention over packed segments, shared prefixes included.
 /// qkv_NC: rows [q | k | v], C = (num_heads + 2 num_kv_heads) head_dim, rotated already; float32 or
 /// bfloat16, contiguous. Writes lse_NH (float32 log-sum-exp of the scaled scores) for the backward
-/// unless it is undefined. Returns [N, num_heads head_dim] in qkv's dtype. Scores and sums are
-/// float32; memory beyond the result is one block of queries against one sequence, per thread.
+/// unless it is undefined (other devices than the CPU leave it alone, device_ops.h). Returns [N,
+/// num_heads head_dim] in qkv's dtype. Scores and sums are float32; memory beyond the result is one
+/// block of queries against one sequence, per thread.
 at::Tensor attention_forward(const at::Tensor& qkv_NC, const PackedBatch& batch,
                              const AttentionShape& shape, const at::Tensor& lse_NH);
 

@@ -124,4 +124,6 @@ std::unique_ptr<CausalLm> CausalLm::create(const ModelConfig& config, uint64_t s
   return model;
 }
 
+at::Tensor head_input(const at::Tensor& hidden) { return hidden.to(at::kCPU, at::kFloat); }
+
 }  // namespace meed

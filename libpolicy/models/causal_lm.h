@@ -41,8 +41,13 @@ struct DecoderWeights {
   std::vector<DecoderLayerWeights> layers;
   NormWeights final_norm;
   at::Tensor lm_head;  ///< [V, D]; the embedding itself when tied
-  /// The leaf that takes lm_head's gradient (float32 [V, D]); undefined where it is not trained.
-  at::Tensor lm_head_master;
+};
+
+/// The language-model head as token_logprobs uses it, on the model's device.
+struct LmHead {
+  at::Tensor weight;  ///< [V, D] in the compute dtype; undefined without a head
+  /// The leaf that takes its gradient (float32 [V, D]); undefined where it is not trained.
+  at::Tensor master;
 };
 
 struct LoadOptions {
@@ -56,6 +61,9 @@ struct LoadOptions {
   bool activation_checkpointing = false;
   /// Without it only the backbone is made: what a reward model stands on.
   bool lm_head = true;
+  /// Where parameters live and hidden_states() computes; a GPU needs load_cuda_library()
+  /// (libpolicy/core/cuda_library.h) first.
+  at::Device device = at::kCPU;
 };
 
 /// A decoder-only transformer. Reward and value models stand on hidden_states(); policies on both.
@@ -73,17 +81,21 @@ class CausalLm {
 
   virtual const ModelConfig& config() const = 0;
   virtual at::ScalarType dtype() const = 0;
+  virtual at::Device device() const = 0;
   /// The float32 masters (trainable) or the compute weights (inference only; norms and biases
   /// float32): Hugging Face names and layouts (GPT-2's Conv1D weights are [in, out]), LoRA factors
   /// included.
   virtual ParameterStore& parameters() = 0;
   /// Typed view of the weights in the compute dtype, for the generation engine. Stable addresses;
-  /// values change with sync_compute_weights().
+  /// values change with sync_compute_weights(). On the CPU: a model on a GPU keeps copies there
+  /// from the first call on.
   virtual const DecoderWeights& weights() const = 0;
+  virtual LmHead lm_head() const = 0;
   /// After an optimiser step: masters -> compute copies. Nothing to do in float32.
   virtual void sync_compute_weights() = 0;
 
-  /// [N, D] after the final norm, in the compute dtype; differentiable if a parameter is trainable
+  /// [N, D] after the final norm, in the compute dtype, on the model's device (the batch is on the
+  /// CPU); differentiable if a parameter is trainable
   /// and grad mode is on. Its backward adds the parameters' gradients to their .grad directly
   /// (float32), so backward() works and torch-style "gradient of inputs only" calls do not; one
   /// backward per forward. Throws DataError for an id outside the vocabulary or a position beyond a
@@ -96,5 +108,8 @@ class CausalLm {
   virtual void set_adapters_enabled(bool enabled) = 0;
   virtual bool adapters_enabled() const = 0;
 };
+
+/// Hidden states as a head takes them: float32, on the CPU, where heads live. Differentiable.
+at::Tensor head_input(const at::Tensor& hidden);
 
 }  // namespace meed

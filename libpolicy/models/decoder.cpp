@@ -73,9 +73,18 @@ void Decoder::check_batch(const PackedBatch& batch) const {
                     std::to_string(config_.max_positions) + " learned positions");
 }
 
+PackedBatch Decoder::on_device(const PackedBatch& batch) const {
+  PackedBatch placed = batch;
+  placed.attention_plan = nullptr;
+  placed.ids_N = batch.ids_N.to(options_.device);
+  if (config_.learned_positions) placed.positions_N = batch.positions_N.to(options_.device);
+  return placed;
+}
+
 at::Tensor Decoder::hidden_states(const PackedBatch& batch) {
   if (batch.num_tokens() == 0)
-    return at::empty({0, config_.hidden_size}, at::TensorOptions().dtype(options_.dtype));
+    return at::empty({0, config_.hidden_size},
+                     at::TensorOptions().dtype(options_.dtype).device(options_.device));
   check_batch(batch);
   if (!at::GradMode::is_enabled() || parameters_.trainable().empty()) {
     at::NoGradGuard no_grad;
@@ -103,8 +112,14 @@ at::Tensor Decoder::embed(const PackedBatch& batch) const {
 void Decoder::embed_backward(const PackedBatch& batch, const at::Tensor& d_residual_ND) const {
   const auto scatter = [&](const at::Tensor& leaf, const at::Tensor& index) {
     if (!leaf.defined() || !leaf.requires_grad()) return;
-    if (!leaf.grad().defined()) leaf.mutable_grad() = at::zeros(leaf.sizes(), at::kFloat);
+    if (!leaf.grad().defined())
+      leaf.mutable_grad() = at::zeros(leaf.sizes(), leaf.options().requires_grad(false));
     const auto& grad = leaf.grad();
+    if (!leaf.is_cpu()) {
+      grad.add_(at::embedding_dense_backward(d_residual_ND, index, leaf.size(0), /*padding_idx=*/-1,
+                                             /*scale_grad_by_freq=*/false));
+      return;
+    }
     MEED_CHECK(grad.is_contiguous() && grad.scalar_type() == at::kFloat, "embedding gradient");
     const int64_t D = leaf.size(1), n = index.size(0);
     const auto* rows = index.const_data_ptr<int64_t>();
@@ -123,10 +138,12 @@ void Decoder::embed_backward(const PackedBatch& batch, const at::Tensor& d_resid
 at::Tensor Decoder::run_forward(const PackedBatch& batch, Saved* saved) {
   Saved local;
   Saved& run = saved ? *saved : local;
-  run.batch = batch;
+  run.batch = on_device(batch);
   run.rotary = rotary_.at(batch.positions_N);
+  if (run.rotary.cosine.defined())
+    run.rotary = {run.rotary.cosine.to(options_.device), run.rotary.sine.to(options_.device)};
   run.adapters = adapters_enabled_;
-  auto residual_ND = embed(batch);
+  auto residual_ND = embed(run.batch);
   if (saved) run.layers.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (saved && checkpointing_) run.layers[i].input = residual_ND.clone();
@@ -139,7 +156,7 @@ at::Tensor Decoder::run_forward(const PackedBatch& batch, Saved* saved) {
 
 void Decoder::run_backward(Saved& run, const at::Tensor& d_hidden_ND) {
   at::NoGradGuard no_grad;
-  auto d_residual_ND = at::zeros(d_hidden_ND.sizes(), at::kFloat);
+  auto d_residual_ND = at::zeros(d_hidden_ND.sizes(), d_hidden_ND.options().dtype(at::kFloat));
   norm_backward(final_norm_, d_hidden_ND.to(options_.dtype).contiguous(), run.xhat, run.rstd,
                 d_residual_ND);
   run.xhat = run.rstd = at::Tensor();
@@ -183,7 +200,8 @@ void Decoder::layer_forward(const DecoderLayer& layer, const Saved& run, at::Ten
       rotate(qkv_NC, config_.num_heads + config_.num_kv_heads, config_.head_dim, run.rotary.cosine,
              run.rotary.sine, 1.0f);
     const auto lse =
-        saved ? at::empty({qkv_NC.size(0), config_.num_heads}, at::kFloat) : at::Tensor();
+        saved ? at::empty({qkv_NC.size(0), config_.num_heads}, qkv_NC.options().dtype(at::kFloat))
+              : at::Tensor();
     const auto attended_NC = attention_forward(qkv_NC, run.batch, attention_shape(layer), lse);
     add_rows(residual_ND, layer.o.forward(attended_NC, run.adapters));
     if (saved) {
@@ -262,8 +280,8 @@ void Decoder::qk_norm_backward(const DecoderLayer& layer, const LayerActivations
   const auto apply = [&](int64_t first, int64_t size, const Norm& norm, const at::Tensor& hat,
                          const at::Tensor& rstd) {
     auto slice = d_qkv_NC.narrow(1, first, size);
-    const auto dx =
-        at::zeros({slice.size(0) * size / config_.head_dim, config_.head_dim}, at::kFloat);
+    const auto dx = at::zeros({slice.size(0) * size / config_.head_dim, config_.head_dim},
+                              slice.options().dtype(at::kFloat));
     meed::norm_backward(slice.reshape({-1, config_.head_dim}), hat, rstd, norm.weight, {},
                         {config_.norm_eps, false}, dx);
     slice.copy_(dx.view({slice.size(0), size}));

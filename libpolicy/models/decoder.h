@@ -43,8 +43,10 @@ class Decoder final : public CausalLm {
 
   const ModelConfig& config() const override { return config_; }
   at::ScalarType dtype() const override { return options_.dtype; }
+  at::Device device() const override { return options_.device; }
   ParameterStore& parameters() override { return parameters_; }
-  const DecoderWeights& weights() const override { return weights_; }
+  const DecoderWeights& weights() const override;
+  LmHead lm_head() const override;
   void sync_compute_weights() override;
   at::Tensor hidden_states(const PackedBatch& batch) override;
   void set_activation_checkpointing(bool enabled) override { checkpointing_ = enabled; }
@@ -56,7 +58,7 @@ class Decoder final : public CausalLm {
   void rebuild_weights_view();
 
   struct Saved {
-    PackedBatch batch;
+    PackedBatch batch;  // on the model's device
     RotaryTables rotary;
     std::vector<LayerActivations> layers;
     at::Tensor xhat, rstd;  // of the final norm
@@ -71,6 +73,12 @@ class Decoder final : public CausalLm {
   void add_layer(int64_t index);
   void check_batch(const PackedBatch& batch) const;
   AttentionShape attention_shape(const DecoderLayer& layer) const;
+  PackedBatch on_device(const PackedBatch& batch) const;
+  /// The tensor, or the CPU's copy of one on a GPU, which sync_compute_weights() refreshes.
+  at::Tensor for_engine(const at::Tensor& tensor) const;
+  LinearWeights for_engine(LinearWeights weights) const;
+  NormWeights for_engine(const Norm& norm) const;
+  void make_weights_view() const;
   at::Tensor embed(const PackedBatch& batch) const;
   void embed_backward(const PackedBatch& batch, const at::Tensor& d_residual_ND) const;
   void layer_forward(const DecoderLayer& layer, const Saved& run, at::Tensor& residual_ND,
@@ -90,7 +98,12 @@ class Decoder final : public CausalLm {
   ModelConfig config_;
   LoadOptions options_;
   ParameterStore parameters_;
-  DecoderWeights weights_;
+  // What the generation engine sees; made when first asked for, since copies from a GPU cost.
+  mutable std::unique_ptr<DecoderWeights> weights_;
+  struct HostCopy {
+    at::Tensor source, copy;
+  };
+  mutable std::vector<HostCopy> host_copies_;
   at::Tensor embedding_, positions_, lm_head_;  // masters (lm_head_ is embedding_ when tied)
   at::Tensor embedding_compute_, positions_compute_, lm_head_compute_;
   std::vector<DecoderLayer> layers_;

@@ -30,7 +30,9 @@ Decoder::Decoder(const ModelConfig& config, const LoadOptions& options)
     : config_(config), options_(options), checkpointing_(options.activation_checkpointing) {
   MEED_CHECK(options.dtype == at::kFloat || options.dtype == at::kBFloat16,
              "compute in float32 or bfloat16");
-  const auto stored = at::TensorOptions().dtype(options.trainable ? at::kFloat : options.dtype);
+  const auto stored = at::TensorOptions()
+                          .dtype(options.trainable ? at::kFloat : options.dtype)
+                          .device(options.device);
   const auto names = names_of(config);
   const auto add = [&](const std::string& name, int64_t rows) {
     auto matrix = at::empty({rows, config.hidden_size}, stored);
@@ -39,7 +41,7 @@ Decoder::Decoder(const ModelConfig& config, const LoadOptions& options)
   };
   const auto compute_copy = [&](const at::Tensor& master) {
     if (!master.defined() || master.scalar_type() == options.dtype) return master;
-    return at::empty(master.sizes(), at::TensorOptions().dtype(options.dtype));
+    return at::empty(master.sizes(), master.options().dtype(options.dtype).requires_grad(false));
   };
   embedding_ = add(names.embedding, config.vocab_size);
   if (config.learned_positions) positions_ = add(names.positions, config.max_positions);
@@ -53,12 +55,11 @@ Decoder::Decoder(const ModelConfig& config, const LoadOptions& options)
   if (options.lm_head)
     lm_head_compute_ = config.tie_embeddings ? embedding_compute_ : compute_copy(lm_head_);
   if (!config.learned_positions) rotary_.set_frequencies(rotary_frequencies(config));
-  rebuild_weights_view();
 }
 
 Norm Decoder::add_norm(const std::string& name, int64_t size) {
   const auto vector = [&](const std::string& suffix) {
-    auto leaf = at::empty({size}, at::kFloat);
+    auto leaf = at::empty({size}, at::TensorOptions().dtype(at::kFloat).device(options_.device));
     leaf.set_requires_grad(options_.trainable);
     return parameters_.add(name + suffix, leaf);
   };
@@ -82,7 +83,7 @@ void Decoder::add_layer(int64_t index) {
                         .bias = bias,
                         .transposed = gpt2,
                         .stored_module = layer + stored_module},
-                       options_.dtype, options_.trainable, parameters_);
+                       options_, parameters_);
   };
   DecoderLayer made;
   made.window = c.window_of(index);
@@ -96,7 +97,8 @@ void Decoder::add_layer(int64_t index) {
       linear({{attention + "o_proj", c.hidden_size}}, q_rows, c.attention_out_bias, "attn.c_proj");
   if (c.qk_norm) {
     const auto head_norm = [&](const std::string& name) {
-      auto leaf = at::empty({c.head_dim}, at::kFloat);
+      auto leaf =
+          at::empty({c.head_dim}, at::TensorOptions().dtype(at::kFloat).device(options_.device));
       leaf.set_requires_grad(options_.trainable);
       return Norm{parameters_.add(layer + "self_attn." + name + ".weight", leaf), {}};
     };
@@ -112,33 +114,64 @@ void Decoder::add_layer(int64_t index) {
   layers_.push_back(std::move(made));
 }
 
-void Decoder::rebuild_weights_view() {
-  weights_.embedding = embedding_compute_.detach();
-  if (positions_.defined()) weights_.position_embedding = positions_compute_.detach();
-  if (lm_head_.defined()) weights_.lm_head = lm_head_compute_.detach();
-  weights_.lm_head_master =
-      lm_head_.defined() && lm_head_.requires_grad() ? lm_head_ : at::Tensor();
-  const auto view = [](const Norm& norm) {
-    return NormWeights{norm.weight.defined() ? norm.weight.detach() : at::Tensor(),
-                       norm.bias.defined() ? norm.bias.detach() : at::Tensor()};
-  };
-  weights_.final_norm = view(final_norm_);
-  weights_.layers.resize(layers_.size());
+at::Tensor Decoder::for_engine(const at::Tensor& tensor) const {
+  if (!tensor.defined() || tensor.is_cpu()) return tensor.defined() ? tensor.detach() : tensor;
+  auto copy = tensor.detach().to(at::kCPU);
+  host_copies_.push_back({tensor.detach(), copy});
+  return copy;
+}
+
+LinearWeights Decoder::for_engine(LinearWeights weights) const {
+  for (auto* tensor : {&weights.weight, &weights.bias, &weights.lora_a, &weights.lora_b})
+    *tensor = for_engine(*tensor);
+  return weights;
+}
+
+NormWeights Decoder::for_engine(const Norm& norm) const {
+  return {for_engine(norm.weight), for_engine(norm.bias)};
+}
+
+void Decoder::make_weights_view() const {
+  host_copies_.clear();
+  auto& view = *weights_;
+  view.embedding = for_engine(embedding_compute_);
+  view.position_embedding = for_engine(positions_compute_);
+  view.lm_head =
+      lm_head_.defined() && config_.tie_embeddings ? view.embedding : for_engine(lm_head_compute_);
+  view.final_norm = for_engine(final_norm_);
+  view.layers.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto& layer = layers_[i];
-    auto& out = weights_.layers[i];
-    out.input_norm = view(layer.input_norm);
-    out.post_attention_norm = view(layer.post_attention_norm);
-    out.q_norm = view(layer.q_norm);
-    out.k_norm = view(layer.k_norm);
-    out.q = layer.qkv.part(0);
-    out.k = layer.qkv.part(1);
-    out.v = layer.qkv.part(2);
-    out.o = layer.o.part(0);
-    if (config_.gated_mlp) out.gate = layer.gate_up.part(0);
-    out.up = layer.gate_up.part(config_.gated_mlp ? 1 : 0);
-    out.down = layer.down.part(0);
+    auto& out = view.layers[i];
+    out.input_norm = for_engine(layer.input_norm);
+    out.post_attention_norm = for_engine(layer.post_attention_norm);
+    out.q_norm = for_engine(layer.q_norm);
+    out.k_norm = for_engine(layer.k_norm);
+    out.q = for_engine(layer.qkv.part(0));
+    out.k = for_engine(layer.qkv.part(1));
+    out.v = for_engine(layer.qkv.part(2));
+    out.o = for_engine(layer.o.part(0));
+    if (config_.gated_mlp) out.gate = for_engine(layer.gate_up.part(0));
+    out.up = for_engine(layer.gate_up.part(config_.gated_mlp ? 1 : 0));
+    out.down = for_engine(layer.down.part(0));
   }
+}
+
+const DecoderWeights& Decoder::weights() const {
+  if (!weights_) {
+    weights_ = std::make_unique<DecoderWeights>();
+    make_weights_view();
+  }
+  return *weights_;
+}
+
+void Decoder::rebuild_weights_view() {
+  if (weights_) make_weights_view();
+}
+
+LmHead Decoder::lm_head() const {
+  if (!lm_head_.defined()) return {};
+  return {lm_head_compute_.detach(), lm_head_.requires_grad() ? lm_head_ : at::Tensor()};
 }
 
 void Decoder::sync_compute_weights() {
@@ -150,6 +183,7 @@ void Decoder::sync_compute_weights() {
   sync(positions_compute_, positions_);
   if (!config_.tie_embeddings) sync(lm_head_compute_, lm_head_);
   for (auto* linear : linears()) linear->sync();
+  for (const auto& [source, copy] : host_copies_) copy.copy_(source);
 }
 
 std::vector<FusedLinear*> Decoder::linears() {

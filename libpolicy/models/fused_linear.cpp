@@ -72,18 +72,19 @@ void accumulate_gradient(const at::Tensor& leaf, const at::Tensor& value) {
     grad = value.scalar_type() == at::kFloat ? value : value.to(at::kFloat);
 }
 
-FusedLinear::FusedLinear(const Spec& spec, at::ScalarType dtype, bool trainable,
-                         ParameterStore& store)
-    : spec_(spec), separate_compute_(trainable && dtype != at::kFloat) {
+FusedLinear::FusedLinear(const Spec& spec, const LoadOptions& options, ParameterStore& store)
+    : spec_(spec), separate_compute_(options.trainable && options.dtype != at::kFloat) {
+  const bool trainable = options.trainable;
+  const auto placed = at::TensorOptions().device(options.device);
   int64_t out = 0;
   for (const auto& part : spec.parts) out += part.rows;
-  const auto stored = at::TensorOptions().dtype(trainable ? at::kFloat : dtype);
+  const auto stored = placed.dtype(trainable ? at::kFloat : options.dtype);
   const auto add = [&](const std::string& name, const at::Tensor& view) {
     const auto leaf = view.detach();
     if (trainable) leaf.set_requires_grad(true);
     return store.add(name, leaf);
   };
-  if (spec.bias) bias_ = at::empty({out}, at::kFloat);
+  if (spec.bias) bias_ = at::empty({out}, placed.dtype(at::kFloat));
   if (spec.transposed) {
     const auto weight = at::empty({spec.in, out}, stored);
     weight_leaves_ = {add(spec.stored_module + ".weight", weight)};
@@ -99,8 +100,7 @@ FusedLinear::FusedLinear(const Spec& spec, at::ScalarType dtype, bool trainable,
       first += part.rows;
     }
   }
-  compute_ =
-      separate_compute_ ? at::empty({out, spec.in}, at::TensorOptions().dtype(dtype)) : master_;
+  compute_ = separate_compute_ ? at::empty({out, spec.in}, placed.dtype(options.dtype)) : master_;
 }
 
 LinearWeights FusedLinear::part(size_t index) const {

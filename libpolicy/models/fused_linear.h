@@ -42,9 +42,9 @@ class FusedLinear {
   };
 
   FusedLinear() = default;
-  /// Adds the parameters (uninitialised) to `store`. `dtype` is the compute type; masters are
-  /// float32 where `trainable`, else there are only compute weights.
-  FusedLinear(const Spec& spec, at::ScalarType dtype, bool trainable, ParameterStore& store);
+  /// Adds the parameters (uninitialised) to `store`. Masters are float32 where options.trainable,
+  /// else there are only compute weights.
+  FusedLinear(const Spec& spec, const LoadOptions& options, ParameterStore& store);
 
   const Spec& spec() const { return spec_; }
   /// The typed view of one part, as the engine reads it.

@@ -90,8 +90,9 @@ void add_lora(CausalLm& model, const LoraOptions& options) {
     slot.rows = module.rows;
     slot.scale = options.alpha / (options.use_rslora ? std::sqrt(rank) : rank);
     slot.a = at::empty({options.rank, module.linear->spec().in}, at::kFloat)
-                 .uniform_(-bound, bound, generator);
-    slot.b = at::zeros({module.rows, options.rank}, at::kFloat);
+                 .uniform_(-bound, bound, generator)
+                 .to(decoder.device());
+    slot.b = at::zeros({module.rows, options.rank}, slot.a.options());
     for (auto* leaf : {&slot.a, &slot.b}) leaf->set_requires_grad(true);
     const bool separate = decoder.dtype() != at::kFloat;
     slot.a_compute = separate ? slot.a.detach().to(decoder.dtype()) : slot.a.detach();

@@ -3,10 +3,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 namespace meed {
+
+namespace device {
+struct AttentionPlan;
+}
 
 /// Token sequences end to end, without padding. N: all tokens, B: segments.
 ///
@@ -21,6 +26,8 @@ struct PackedBatch {
   at::Tensor predecessors_N;
   std::vector<int64_t> cu_seqlens;  ///< [B + 1] first token of each segment, then N
   std::vector<int64_t> prefixes;    ///< [B] segment index, -1 for none
+  /// What attention on another device than the CPU has worked out for this batch (device_ops.h).
+  mutable std::shared_ptr<const device::AttentionPlan> attention_plan = nullptr;
 
   int64_t num_tokens() const { return cu_seqlens.back(); }
   int64_t num_segments() const { return static_cast<int64_t>(prefixes.size()); }

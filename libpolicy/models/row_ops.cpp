@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/models/device_ops.h"
 #include "libpolicy/models/fused_linear.h"
 
 namespace meed {
@@ -42,6 +43,7 @@ kernels::NormArgs arguments(const at::Tensor& weight, const at::Tensor& bias,
 at::Tensor norm_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                         const NormSettings& settings, at::ScalarType dtype, at::Tensor* xhat,
                         at::Tensor* rstd) {
+  if (!x.is_cpu()) return device::norm_forward(x, weight, bias, settings, dtype, xhat, rstd);
   const auto args = arguments(weight, bias, settings);
   const int64_t n = x.numel() / args.D;
   const auto y = at::empty(x.sizes(), x.options().dtype(dtype));
@@ -61,6 +63,7 @@ at::Tensor norm_forward(const at::Tensor& x, const at::Tensor& weight, const at:
 }
 
 at::Tensor norm_output(const at::Tensor& xhat, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!xhat.is_cpu()) return device::norm_output(xhat, weight, bias);
   const auto args = arguments(weight, bias, {});
   const auto y = at::empty_like(xhat);
   dispatch(xhat.scalar_type(), [&](auto type) {
@@ -76,6 +79,7 @@ at::Tensor norm_output(const at::Tensor& xhat, const at::Tensor& weight, const a
 void norm_backward(const at::Tensor& dy, const at::Tensor& xhat, const at::Tensor& rstd,
                    const at::Tensor& weight, const at::Tensor& bias, const NormSettings& settings,
                    const at::Tensor& dx) {
+  if (!dx.is_cpu()) return device::norm_backward(dy, xhat, rstd, weight, bias, settings, dx);
   const auto args = arguments(weight, bias, settings);
   const bool with_weight = weight.requires_grad(),
              with_bias = bias.defined() && bias.requires_grad();
@@ -96,6 +100,10 @@ void norm_backward(const at::Tensor& dy, const at::Tensor& xhat, const at::Tenso
 }
 
 void add_rows(const at::Tensor& x, const at::Tensor& y) {
+  if (!x.is_cpu()) {
+    x.add_(y);
+    return;
+  }
   dispatch(y.scalar_type(), [&](auto type) {
     using T = decltype(type);
     at::parallel_for(0, x.numel(), kGrainRows * 1024, [&](int64_t begin, int64_t end) {
@@ -105,7 +113,7 @@ void add_rows(const at::Tensor& x, const at::Tensor& y) {
 }
 
 at::Tensor to_compute(const at::Tensor& x, at::ScalarType dtype) {
-  if (dtype == at::kFloat) return x;
+  if (dtype == at::kFloat || !x.is_cpu()) return x.to(dtype);
   const auto y = at::empty(x.sizes(), x.options().dtype(dtype));
   at::parallel_for(0, x.numel(), kGrainRows * 1024, [&](int64_t begin, int64_t end) {
     kernels::convert(data<float>(x) + begin, end - begin, 1.0f, data<Bf16>(y) + begin);
@@ -115,6 +123,7 @@ at::Tensor to_compute(const at::Tensor& x, at::ScalarType dtype) {
 
 void rotate(const at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tensor& cosine,
             const at::Tensor& sine, float sign) {
+  if (!x.is_cpu()) return device::rotate(x, heads, head_dim, cosine, sine, sign);
   const int64_t stride = x.size(1), half = head_dim / 2;
   dispatch(x.scalar_type(), [&](auto type) {
     using T = decltype(type);
@@ -126,6 +135,7 @@ void rotate(const at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tens
 }
 
 at::Tensor activate(const at::Tensor& in, bool gated, kernels::Activation kind) {
+  if (!in.is_cpu()) return device::activate(in, gated, kind);
   const int64_t columns = in.size(1), F = gated ? columns / 2 : columns;
   const auto y = at::empty({in.size(0), F}, in.options());
   dispatch(in.scalar_type(), [&](auto type) {
@@ -140,6 +150,7 @@ at::Tensor activate(const at::Tensor& in, bool gated, kernels::Activation kind) 
 
 void activate_backward(const at::Tensor& in, const at::Tensor& dy, bool gated,
                        kernels::Activation kind) {
+  if (!in.is_cpu()) return device::activate_backward(in, dy, gated, kind);
   const int64_t columns = in.size(1), F = gated ? columns / 2 : columns;
   dispatch(in.scalar_type(), [&](auto type) {
     using T = decltype(type);

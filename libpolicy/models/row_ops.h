@@ -6,8 +6,8 @@
 
 namespace meed {
 
-/// The row kernels over tensors, split over threads. T: the compute dtype, float32 or bfloat16;
-/// tensors are contiguous. Nothing here knows autograd.
+/// The row kernels over tensors, split over threads (on other devices than the CPU: device_ops.h).
+/// T: the compute dtype, float32 or bfloat16; tensors are contiguous. Nothing here knows autograd.
 
 struct NormSettings {
   double eps = 1e-5;

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/models/device_ops.h"
 #include "libpolicy/models/fused_linear.h"
 #include "libpolicy/models/kernels.h"
 #include "libpolicy/models/row_ops.h"
@@ -57,9 +58,9 @@ struct Statistics {
 Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_VD,
                           const at::Tensor& targets_M, float scale, bool with_entropy) {
   const int64_t M = hidden_MD.size(0), V = weight_VD.size(0);
-  Statistics out{at::empty({M}, at::kFloat), at::empty({M}, at::kFloat),
-                 with_entropy ? at::empty({M}, at::kFloat) : at::Tensor(),
-                 at::empty({M}, at::kFloat)};
+  const auto options = hidden_MD.options().dtype(at::kFloat);
+  Statistics out{at::empty({M}, options), at::empty({M}, options),
+                 with_entropy ? at::empty({M}, options) : at::Tensor(), at::empty({M}, options)};
   const auto* targets = targets_M.const_data_ptr<int64_t>();
   auto* logprobs = out.logprobs.data_ptr<float>();
   auto* lse = out.lse.data_ptr<float>();
@@ -70,6 +71,15 @@ Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_
     const int64_t rows = std::min(chunk_rows(V), M - first);
     auto logits = buffer.narrow(0, 0, rows);
     at::mm_out(logits, hidden_MD.narrow(0, first, rows), weight_VD.t());
+    if (!logits.is_cpu()) {
+      const auto part =
+          device::logit_statistics(logits, targets_M.narrow(0, first, rows), scale, with_entropy);
+      out.logprobs.narrow(0, first, rows).copy_(part.logprobs);
+      out.lse.narrow(0, first, rows).copy_(part.lse);
+      out.correct.narrow(0, first, rows).copy_(part.correct);
+      if (with_entropy) out.entropy.narrow(0, first, rows).copy_(part.entropy);
+      continue;
+    }
     with_data(logits, [&](auto* data) {
       at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
@@ -107,19 +117,26 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
   for (int64_t first = 0; first < M; first += chunk_rows(V)) {
     const int64_t rows = std::min(chunk_rows(V), M - first);
     const auto hidden = hidden_MD.narrow(0, first, rows);
+    const auto chunk = [&](const at::Tensor& tensor_M) {
+      return tensor_M.defined() ? tensor_M.narrow(0, first, rows) : tensor_M;
+    };
     auto logits = buffer.narrow(0, 0, rows);
     at::mm_out(logits, hidden, weight_VD.t());
-    with_data(logits, [&](auto* data) {
-      at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          const int64_t i = first + r;
-          const float d = d_logprobs ? d_logprobs[i] : 0.0f;
-          kernels::logit_gradient(data + r * V, V, scale, lse[i], entropy ? entropy[i] : 0.0f, d,
-                                  d_entropy ? d_entropy[i] : 0.0f);
-          add_to(data[r * V + targets[i]], d * scale);
-        }
+    if (logits.is_cpu())
+      with_data(logits, [&](auto* data) {
+        at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t r = begin; r < end; ++r) {
+            const int64_t i = first + r;
+            const float d = d_logprobs ? d_logprobs[i] : 0.0f;
+            kernels::logit_gradient(data + r * V, V, scale, lse[i], entropy ? entropy[i] : 0.0f, d,
+                                    d_entropy ? d_entropy[i] : 0.0f);
+            add_to(data[r * V + targets[i]], d * scale);
+          }
+        });
       });
-    });
+    else
+      device::logit_gradient(logits, chunk(targets_M), scale, chunk(lse_M), chunk(entropy_M),
+                             chunk(d_logprobs_M), chunk(d_entropy_M));
     if (with_hidden) {
       auto out = d_hidden.narrow(0, first, rows);
       at::mm_out(out, logits, weight_VD);
@@ -176,11 +193,11 @@ struct LogprobFunction : public torch::autograd::Function<LogprobFunction> {
     at::Tensor weight_grad, returned;
     if (master.defined()) {
       auto& grad = master.mutable_grad();
-      if (!grad.defined()) grad = at::zeros(master.sizes(), at::kFloat);
+      if (!grad.defined()) grad = at::zeros(master.sizes(), master.options().requires_grad(false));
       MEED_CHECK(grad.is_contiguous(), "the head's gradient is contiguous");
       weight_grad = grad;
     } else if (context->needs_input_grad(1)) {
-      weight_grad = at::zeros(head_VD.sizes(), at::kFloat);
+      weight_grad = at::zeros(head_VD.sizes(), head_VD.options().dtype(at::kFloat));
       returned = weight_grad;
     }
     const auto d_hidden =
@@ -222,7 +239,8 @@ TokenLogprobs chunked_logprobs(const at::Tensor& hidden_MD, const at::Tensor& lm
     master = at::Tensor();
   const auto outputs = LogprobFunction::apply(
       hidden_MD.contiguous(), master.defined() ? master : lm_head_VD,
-      Head{lm_head_VD.detach(), master}, targets_M.contiguous(), temperature, with_entropy);
+      Head{lm_head_VD.detach(), master}, targets_M.to(hidden_MD.device()).contiguous(), temperature,
+      with_entropy);
   return {.logprobs_M = outputs[0],
           .entropy_M = with_entropy ? outputs[2] : at::Tensor(),
           .correct_M = outputs[1]};
@@ -234,10 +252,13 @@ TokenLogprobs token_logprobs(CausalLm& model, const PackedBatch& batch,
   MEED_CHECK(selected_M.numel() == 0 || sources_M.min().item<int64_t>() >= 0,
              "the first token of a sequence has no log-probability");
   const auto hidden_ND = model.hidden_states(batch);
-  const auto& weights = model.weights();
-  return chunked_logprobs(hidden_ND.index_select(0, sources_M), weights.lm_head,
-                          batch.ids_N.index_select(0, selected_M), temperature, with_entropy,
-                          weights.lm_head_master);
+  const auto head = model.lm_head();
+  auto tokens = chunked_logprobs(hidden_ND.index_select(0, sources_M.to(hidden_ND.device())),
+                                 head.weight, batch.ids_N.index_select(0, selected_M), temperature,
+                                 with_entropy, head.master);
+  for (auto* tensor_M : {&tokens.logprobs_M, &tokens.entropy_M, &tokens.correct_M})
+    if (tensor_M->defined()) *tensor_M = tensor_M->to(at::kCPU);
+  return tokens;
 }
 
 }  // namespace meed

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <map>
+
 #include "libpolicy/core/error.h"
 
 namespace meed {
@@ -18,22 +20,28 @@ AdamW::AdamW(NamedParameters parameters, const AdamWOptions& options) : options_
 void AdamW::step(double learning_rate) {
   at::NoGradGuard no_grad;
   ++steps_;
-  for (const bool decayed : {true, false}) {
-    std::vector<at::Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, counts;
-    for (auto& slot : slots_) {
-      const auto& gradient = slot.parameter.grad();
-      if (!gradient.defined() || (slot.parameter.dim() > 1) != decayed) continue;
-      parameters.push_back(slot.parameter);
-      gradients.push_back(gradient);
-      exp_avgs.push_back(slot.exp_avg);
-      exp_avg_sqs.push_back(slot.exp_avg_sq);
-      counts.push_back(at::full({}, static_cast<double>(steps_), at::kFloat));
-    }
-    if (parameters.empty()) continue;
-    at::_fused_adamw_(parameters, gradients, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, counts,
-                      learning_rate, options_.beta1, options_.beta2,
-                      decayed ? options_.weight_decay : 0.0, options_.epsilon, /*amsgrad=*/false,
-                      /*maximize=*/false);
+  struct Group {
+    std::vector<at::Tensor> parameters, gradients, exp_avgs, exp_avg_sqs;
+  };
+  // What one call updates is alike in its decay and its device.
+  std::map<std::pair<std::string, bool>, Group> groups;
+  for (auto& slot : slots_) {
+    const auto& gradient = slot.parameter.grad();
+    if (!gradient.defined()) continue;
+    auto& group = groups[{slot.parameter.device().str(), slot.parameter.dim() > 1}];
+    group.parameters.push_back(slot.parameter);
+    group.gradients.push_back(gradient);
+    group.exp_avgs.push_back(slot.exp_avg);
+    group.exp_avg_sqs.push_back(slot.exp_avg_sq);
+  }
+  for (auto& [key, group] : groups) {
+    const std::vector<at::Tensor> counts(
+        group.parameters.size(),
+        at::full({}, static_cast<double>(steps_), group.exp_avgs[0].options()));
+    at::_fused_adamw_(group.parameters, group.gradients, group.exp_avgs, group.exp_avg_sqs,
+                      /*max_exp_avg_sqs=*/{}, counts, learning_rate, options_.beta1, options_.beta2,
+                      key.second ? options_.weight_decay : 0.0, options_.epsilon,
+                      /*amsgrad=*/false, /*maximize=*/false);
   }
 }
 

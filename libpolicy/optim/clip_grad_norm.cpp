@@ -4,17 +4,23 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace meed {
 
 double clip_grad_norm(std::span<const at::Tensor> parameters, double max_norm) {
   at::NoGradGuard no_grad;
-  std::vector<at::Tensor> norms;
+  // By device, so that each is waited for once.
+  std::map<std::string, std::vector<at::Tensor>> norms;
   for (const auto& parameter : parameters)
-    if (parameter.grad().defined()) norms.push_back(at::norm(parameter.grad()).to(at::kDouble));
-  if (norms.empty()) return 0.0;
-  const double norm = at::stack(norms).square().sum().sqrt().item<double>();
+    if (const auto& gradient = parameter.grad(); gradient.defined())
+      norms[gradient.device().str()].push_back(at::norm(gradient).to(at::kDouble));
+  double squares = 0.0;
+  for (const auto& [device, of_device] : norms)
+    squares += at::stack(of_device).square().sum().item<double>();
+  const double norm = std::sqrt(squares);
   constexpr double kEpsilon = 1e-6;  // as torch.nn.utils.clip_grad_norm_
   const double scale = max_norm / (norm + kEpsilon);
   if (max_norm <= 0.0 || !std::isfinite(norm) || scale >= 1.0) return norm;

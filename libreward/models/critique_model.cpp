@@ -162,17 +162,17 @@ CritiqueModel::Output CritiqueModel::forward(std::span<const Row> rows) {
   }
   const auto hidden_ND = backbone_->hidden_states(builder.build());
   const auto at_places = [&](const std::vector<int64_t>& places) {
-    return hidden_ND.index_select(0, at::tensor(places, at::kLong));
+    return hidden_ND.index_select(0, at::tensor(places, at::kLong).to(hidden_ND.device()));
   };
-  const auto output = head_->forward({.features_BD = at_places(last).to(at::kFloat),
-                                      .context_BD = at_places(context).to(at::kFloat)});
-  const auto& weights = backbone_->weights();
+  const auto output = head_->forward(
+      {.features_BD = head_input(at_places(last)), .context_BD = head_input(at_places(context))});
+  const auto lm_head = backbone_->lm_head();
   const auto logprobs =
       selected.empty()
           ? at::zeros({0})
-          : chunked_logprobs(at_places(selected), weights.lm_head, at::tensor(targets, at::kLong),
-                             /*temperature=*/1.0, /*with_entropy=*/false, weights.lm_head_master)
-                .logprobs_M;
+          : chunked_logprobs(at_places(selected), lm_head.weight, at::tensor(targets, at::kLong),
+                             /*temperature=*/1.0, /*with_entropy=*/false, lm_head.master)
+                .logprobs_M.to(at::kCPU);
   return {output.rewards_B, logprobs};
 }
 

@@ -104,7 +104,7 @@ HeadInput FeatureBackbone::embed_decoder(std::span<const EncodedPair> texts) {
         text.prompt_ids.empty() ? first : first + static_cast<int64_t>(text.prompt_ids.size()) - 1);
   }
   const auto batch = builder.build();
-  const auto hidden_ND = decoder_->hidden_states(batch).to(at::kFloat);
+  const auto hidden_ND = head_input(decoder_->hidden_states(batch));
   const auto at_places = [&](const std::vector<int64_t>& places) {
     return hidden_ND.index_select(0, at::tensor(places, at::kLong));
   };

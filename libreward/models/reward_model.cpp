@@ -278,7 +278,7 @@ HeadInput RewardModel::pooled(const Packed& packed, const at::Tensor& hidden_ND)
 HeadOutput RewardModel::forward(std::span<const Row> rows) {
   const auto packed = encoder_ ? pack_for_encoder(rows) : pack_for_decoder(rows);
   const auto hidden_ND = encoder_ ? encoder_->hidden_states(packed.batch, packed.types_N)
-                                  : backbone_->hidden_states(packed.batch).to(at::kFloat);
+                                  : head_input(backbone_->hidden_states(packed.batch));
   auto output = head_->forward(pooled(packed, hidden_ND));
   if (encoder_ && plain_) output.rewards_B = output.rewards_B + score_bias_;
   return output;

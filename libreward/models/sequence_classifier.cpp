@@ -34,8 +34,8 @@ std::unique_ptr<SequenceClassifier> SequenceClassifier::load(const std::filesyst
 }
 
 at::Tensor SequenceClassifier::forward(const PackedBatch& batch, const at::Tensor& last_B) {
-  const auto hidden_BD = backbone_->hidden_states(batch).index_select(0, last_B).to(at::kFloat);
-  return at::linear(hidden_BD, score_);
+  const auto hidden_ND = backbone_->hidden_states(batch);
+  return at::linear(head_input(hidden_ND.index_select(0, last_B.to(hidden_ND.device()))), score_);
 }
 
 void SequenceClassifier::save(const std::filesystem::path& folder, const Tokenizer* tokenizer, at::ScalarType dtype) const {

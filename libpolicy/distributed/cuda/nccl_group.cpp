@@ -1,9 +1,12 @@
-// libmeed_cuda.so: everything that needs CUDA, loaded by nccl_loader.cpp only where it is asked
-// for.
+// libmeed_cuda.so: everything that needs CUDA, opened by core/cuda_library.cpp only where it is
+// asked for.
 
 #include <c10/cuda/CUDAFunctions.h>
 
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+/// GPUs that this process sees; 0 without a driver.
+extern "C" int meed_num_gpus() { return c10::cuda::device_count(); }
 
 /// c10d's NCCL group on GPU `device` of this machine. Throws c10::Error if there is no such GPU.
 extern "C" c10d::Backend* meed_make_nccl_group(c10d::Store* store, int rank, int size, int device,
