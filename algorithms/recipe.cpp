@@ -56,11 +56,15 @@ void ModelSection::FromScratch::fields(FieldVisitor& v) {
   v.field("num_hidden_layers", num_hidden_layers, "Layers.");
   v.field("num_attention_heads", num_attention_heads, "Attention heads.");
   v.field("max_position_embeddings", max_position_embeddings, "Longest sequence.");
+  v.field("initializer_range", initializer_range,
+          "Deviation of the random weights. Narrow models learn sooner with more, about "
+          "1 / sqrt(hidden_size).");
   v.require(hidden_size >= 0 && num_hidden_layers > 0 && num_attention_heads > 0 &&
                 max_position_embeddings > 0,
             "hidden_size", "must not be negative, and the other sizes must be positive");
   v.require(num_attention_heads > 0 && hidden_size % (2 * num_attention_heads) == 0,
             "num_attention_heads", "must divide hidden_size into even parts");
+  v.require(initializer_range > 0, "initializer_range", "must be positive");
 }
 
 void ModelSection::fields(FieldVisitor& v) {

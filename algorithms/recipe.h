@@ -37,6 +37,7 @@ struct ModelSection {
   struct FromScratch {
     int64_t hidden_size = 0;  ///< 0: off
     int64_t num_hidden_layers = 2, num_attention_heads = 4, max_position_embeddings = 1024;
+    double initializer_range = 0.02;
     void fields(FieldVisitor& v);
   };
   std::string path;

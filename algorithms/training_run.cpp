@@ -222,7 +222,8 @@ void provide_from_scratch(Recipe& recipe, const fs::path& folder, Communicator& 
                        {"tie_word_embeddings", true}}
             .dump(),
         "model.from_scratch");
-    const auto model = CausalLm::create(config, static_cast<uint64_t>(recipe.run.seed));
+    const auto model = CausalLm::create(config, static_cast<uint64_t>(recipe.run.seed),
+                                        /*options=*/{}, wanted.initializer_range);
     const auto temporary = fs::path(folder.string() + ".tmp");
     fs::remove_all(temporary);
     fs::create_directories(temporary);

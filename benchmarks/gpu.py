@@ -70,20 +70,24 @@ def time_transformers(model, dtype, batch, tokens, steps):
     ids = torch.randint(100, model.config.vocab_size - 100, (batch, tokens), device="cuda")
     torch.cuda.reset_peak_memory_stats()
     times = []
-    for _ in range(steps + 2):
-        start = time.perf_counter()
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    memory = torch.cuda.max_memory_allocated() / 2**20
-    del optimizer
-    model.cpu()
-    torch.cuda.empty_cache()
-    return statistics.median(times[2:]), memory
+    try:
+        for _ in range(steps + 2):
+            start = time.perf_counter()
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = model(input_ids=ids, labels=ids).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[2:]), torch.cuda.max_memory_allocated() / 2**20
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.cpu()
+        loss = optimizer = None
+        torch.cuda.empty_cache()
 
 
 def main():
@@ -99,19 +103,17 @@ def main():
             model = make_model(name, folder)
             print(f"## {name}\n")
             compare_logprobs(model, folder, SHAPES[name]["vocab_size"])
-            print("\n| dtype | rows x tokens | meed, tokens/s | transformers, tokens/s | ratio | transformers' GPU memory, MB |\n|---|---|---|---|---|---|")
+            print("\n| dtype | rows x tokens | meed, tokens/s | transformers, tokens/s | ratio | meed, GPU MB | transformers, GPU MB |\n|---|---|---|---|---|---|---|")
             for case in chosen.cases:
                 dtype, size = case.split(":")
                 batch, tokens = (int(part) for part in size.split("x"))
                 result = run_meed(["bench", "train-step", "--model", folder, "--device", "cuda", "--dtype", dtype, "--batch", str(batch),
                                    "--tokens", str(tokens), "--steps", str(chosen.steps + 1)])[-1]
                 ours = statistics.median(result["all"][1:])
-                try:
-                    theirs, memory = time_transformers(model, dtype, batch, tokens, chosen.steps)
-                    peer = f"{batch * tokens / theirs:,.0f} | {theirs / ours:.2f}x | {memory:,.0f}"
-                except torch.OutOfMemoryError:
-                    peer = "out of memory | |"
-                print(f"| {dtype} | {batch} x {tokens} | {batch * tokens / ours:,.0f} | {peer} |", flush=True)
+                peer = time_transformers(model, dtype, batch, tokens, chosen.steps)
+                theirs = "out of memory | | " if peer is None else f"{batch * tokens / peer[0]:,.0f} | {peer[0] / ours:.2f}x | "
+                memory = "" if peer is None else f"{peer[1]:,.0f}"
+                print(f"| {dtype} | {batch} x {tokens} | {batch * tokens / ours:,.0f} | {theirs}{result['peak_gpu_mb']:,.0f} | {memory} |", flush=True)
             print()
 
 

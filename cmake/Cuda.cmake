@@ -1,4 +1,4 @@
-# libmeed_cuda.so (preset `cuda`): the NCCL group, built with CUDA's toolkit and a torch wheel that has its CUDA libraries. The program
+# libmeed_cuda.so (preset `cuda`): GPU kernels and the NCCL group, built with CUDA's toolkit and a torch wheel that has its CUDA libraries. The program
 # opens it at run time; nothing else links it, so that one build runs with and without a GPU.
 find_package(CUDAToolkit 13 REQUIRED)
 find_library(MEED_TORCH_CUDA torch_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
@@ -10,7 +10,13 @@ endif()
 if(NOT MEED_NCCL_INCLUDE)
   message(FATAL_ERROR "nccl.h is missing: apt-get install libnccl-dev, or pip install nvidia-nccl-cu13 and give -DMEED_NCCL_INCLUDE=FOLDER")
 endif()
-add_library(meed_cuda SHARED libpolicy/distributed/cuda/nccl_group.cpp)
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+endif()
+enable_language(CUDA)
+file(GLOB cuda_sources CONFIGURE_DEPENDS libpolicy/cuda/*.cpp libpolicy/cuda/*.cu)
+add_library(meed_cuda SHARED ${cuda_sources})
+set_target_properties(meed_cuda PROPERTIES CUDA_STANDARD 17)
 target_include_directories(meed_cuda PRIVATE ${CMAKE_SOURCE_DIR})
 target_include_directories(meed_cuda SYSTEM PRIVATE ${MEED_NCCL_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
 target_compile_definitions(meed_cuda PRIVATE USE_C10D_NCCL)

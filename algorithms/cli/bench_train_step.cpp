@@ -57,6 +57,9 @@ BenchResult run(const BenchOptions& options) {
   result.extra = {{"batch", static_cast<double>(options.batch)},
                   {"tokens", static_cast<double>(options.tokens)},
                   {"loss", loss_value}};
+  if (!any_parameter.is_cpu())
+    result.extra.emplace_back(
+        "peak_gpu_mb", static_cast<double>(gpu_peak_bytes(any_parameter.device())) / (1 << 20));
   return result;
 }
 

@@ -34,13 +34,20 @@ void* load_cuda_library(const std::string& asked_by) {
   return library;
 }
 
-int num_gpus(const std::string& asked_by) {
-  // Exported by cuda/cuda_library.cpp.
-  const auto count =
-      reinterpret_cast<int (*)()>(::dlsym(load_cuda_library(asked_by), "meed_num_gpus"));
-  if (count == nullptr)
+void* cuda_symbol(const char* name, const std::string& asked_by) {
+  void* const symbol = ::dlsym(load_cuda_library(asked_by), name);
+  if (symbol == nullptr)
     throw ConfigError(asked_by + ": libmeed_cuda.so is of another version; build it again");
-  return count();
+  return symbol;
+}
+
+int num_gpus(const std::string& asked_by) {
+  return reinterpret_cast<int (*)()>(cuda_symbol("meed_num_gpus", asked_by))();
+}
+
+int64_t gpu_peak_bytes(at::Device gpu) {
+  const auto peak = reinterpret_cast<int64_t (*)(int)>(cuda_symbol("meed_gpu_peak_bytes", "a GPU"));
+  return peak(gpu.index());
 }
 
 at::Device parse_device(const std::string& name, int local_rank) {

@@ -1,5 +1,3 @@
-#include <dlfcn.h>
-
 #include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/distributed/backends.h"
@@ -13,20 +11,12 @@ namespace {
 using MakeNcclGroup = c10d::Backend* (*)(c10d::Store* store, int rank, int size, int device,
                                          int64_t timeout_ms);
 
-MakeNcclGroup load() {
-  const std::string asked_by = "run.backend: nccl";
-  const auto make =
-      reinterpret_cast<MakeNcclGroup>(::dlsym(load_cuda_library(asked_by), "meed_make_nccl_group"));
-  if (make == nullptr)
-    throw ConfigError(asked_by + ": libmeed_cuda.so is of another version; build it again");
-  return make;
-}
-
 }  // namespace
 
 std::unique_ptr<Communicator> create_nccl_communicator(const LaunchEnv& env, at::Device device,
                                                        double timeout_s) {
-  const auto make = load();
+  const auto make =
+      reinterpret_cast<MakeNcclGroup>(cuda_symbol("meed_make_nccl_group", "run.backend: nccl"));
   const at::Device gpu(at::kCUDA, static_cast<c10::DeviceIndex>(
                                       device.has_index() ? device.index() : env.local_rank));
   return create_process_group_communicator(

@@ -13,6 +13,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "libpolicy/core/error.h"
+#include "libpolicy/core/log.h"
 #include "libpolicy/distributed/process_group.h"
 
 namespace meed {
@@ -208,7 +209,15 @@ class ProcessGroupCommunicator final : public Communicator {
   ~ProcessGroupCommunicator() override {
     // The group's destructor waits for collectives that are under way; with a peer that hangs that
     // is the whole timeout. This process is about to end: it leaves the group to the system.
-    if (broken_) (void)group_.release();
+    if (broken_) {
+      (void)group_.release();
+      return;
+    }
+    try {
+      if (device_.is_cuda()) group_->shutdown();  // NCCL wants to be told
+    } catch (const std::exception& e) {
+      log_warn(std::string("closing NCCL: ") + e.what());
+    }
   }
 
   int rank() const override { return rank_; }

@@ -106,11 +106,10 @@ std::unique_ptr<CausalLm> CausalLm::load(const std::filesystem::path& path,
 }
 
 std::unique_ptr<CausalLm> CausalLm::create(const ModelConfig& config, uint64_t seed,
-                                           const LoadOptions& options) {
+                                           const LoadOptions& options, double initializer_range) {
   auto model = std::make_unique<Decoder>(config, options);
   auto generator = at::detail::createCPUGenerator(seed);
   at::NoGradGuard no_grad;
-  constexpr double kInitializerRange = 0.02;  // transformers' default
   for (const auto& [name, leaf] : model->parameters().items()) {
     const auto value = leaf.detach();
     if (name.ends_with(".bias"))
@@ -118,7 +117,7 @@ std::unique_ptr<CausalLm> CausalLm::create(const ModelConfig& config, uint64_t s
     else if (value.dim() == 1)
       value.fill_(1.0);
     else
-      value.copy_(at::empty(value.sizes(), at::kFloat).normal_(0.0, kInitializerRange, generator));
+      value.copy_(at::empty(value.sizes(), at::kFloat).normal_(0.0, initializer_range, generator));
   }
   model->sync_compute_weights();
   return model;

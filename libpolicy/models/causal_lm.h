@@ -75,9 +75,11 @@ class CausalLm {
   static std::unique_ptr<CausalLm> load(const std::filesystem::path& path,
                                         const LoadOptions& options = {});
   static std::unique_ptr<CausalLm> load(const ModelFiles& files, const LoadOptions& options = {});
-  /// Random weights, for tests and toys.
+  /// Random weights, for tests and toys: matrices normal with deviation `initializer_range`
+  /// (transformers' name and default), biases 0, norms 1.
   static std::unique_ptr<CausalLm> create(const ModelConfig& config, uint64_t seed,
-                                          const LoadOptions& options = {});
+                                          const LoadOptions& options = {},
+                                          double initializer_range = 0.02);
 
   virtual const ModelConfig& config() const = 0;
   virtual at::ScalarType dtype() const = 0;

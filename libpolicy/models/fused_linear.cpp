@@ -45,23 +45,6 @@ at::Tensor joined_gradient(const std::vector<at::Tensor>& leaves, bool& fresh) {
   return first.as_strided(shape, strides, first.storage_offset());
 }
 
-/// target (+)= a b, in float32; the product of bfloat16 factors is rounded to bfloat16 once.
-void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, const at::Tensor& b) {
-  if (a.scalar_type() == at::kFloat) {
-    auto out = target;
-    if (fresh)
-      at::mm_out(out, a, b);
-    else
-      out.addmm_(a, b);
-    return;
-  }
-  const auto product = at::mm(a, b);
-  if (fresh)
-    target.copy_(product);
-  else
-    add_rows(target, product);
-}
-
 }  // namespace
 
 void accumulate_gradient(const at::Tensor& leaf, const at::Tensor& value) {

@@ -21,7 +21,13 @@ using kernels::Bf16;
 constexpr int64_t kChunkElements = int64_t{1} << 24;
 constexpr int64_t kMinChunkRows = 64, kMaxChunkRows = 1024;
 
-int64_t chunk_rows(int64_t vocabulary) {
+// A GPU wants larger products: 0.5 GB of logits in float32.
+constexpr int64_t kDeviceChunkElements = int64_t{1} << 27, kMaxDeviceChunkRows = 8192;
+
+int64_t chunk_rows(int64_t vocabulary, at::Device device) {
+  if (!device.is_cpu())
+    return std::clamp(kDeviceChunkElements / vocabulary / 16 * 16, kMinChunkRows,
+                      kMaxDeviceChunkRows);
   return std::clamp(kChunkElements / vocabulary / 16 * 16, kMinChunkRows, kMaxChunkRows);
 }
 
@@ -46,8 +52,8 @@ void add_to(Bf16& x, float y) { x = c10::BFloat16(value_of(x) + y).x; }
 
 /// The memory that every chunk's logits take in turn.
 at::Tensor logit_buffer(const at::Tensor& hidden_MD, int64_t vocabulary) {
-  return at::empty({std::min(chunk_rows(vocabulary), hidden_MD.size(0)), vocabulary},
-                   hidden_MD.options());
+  const int64_t rows = std::min(chunk_rows(vocabulary, hidden_MD.device()), hidden_MD.size(0));
+  return at::empty({rows, vocabulary}, hidden_MD.options());
 }
 
 struct Statistics {
@@ -67,8 +73,8 @@ Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_
   auto* correct = out.correct.data_ptr<float>();
   auto* entropy = with_entropy ? out.entropy.data_ptr<float>() : nullptr;
   const auto buffer = logit_buffer(hidden_MD, V);
-  for (int64_t first = 0; first < M; first += chunk_rows(V)) {
-    const int64_t rows = std::min(chunk_rows(V), M - first);
+  for (int64_t first = 0; first < M; first += buffer.size(0)) {
+    const int64_t rows = std::min(buffer.size(0), M - first);
     auto logits = buffer.narrow(0, 0, rows);
     at::mm_out(logits, hidden_MD.narrow(0, first, rows), weight_VD.t());
     if (!logits.is_cpu()) {
@@ -112,10 +118,8 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
   const auto* entropy = d_entropy ? entropy_M.const_data_ptr<float>() : nullptr;
   const auto buffer = logit_buffer(hidden_MD, V);
   at::Tensor product;  // of one chunk, bfloat16
-  if (weight_grad.defined() && weight_VD.scalar_type() != at::kFloat)
-    product = at::empty(weight_VD.sizes(), weight_VD.options());
-  for (int64_t first = 0; first < M; first += chunk_rows(V)) {
-    const int64_t rows = std::min(chunk_rows(V), M - first);
+  for (int64_t first = 0; first < M; first += buffer.size(0)) {
+    const int64_t rows = std::min(buffer.size(0), M - first);
     const auto hidden = hidden_MD.narrow(0, first, rows);
     const auto chunk = [&](const at::Tensor& tensor_M) {
       return tensor_M.defined() ? tensor_M.narrow(0, first, rows) : tensor_M;
@@ -141,13 +145,8 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
       auto out = d_hidden.narrow(0, first, rows);
       at::mm_out(out, logits, weight_VD);
     }
-    if (!weight_grad.defined()) continue;
-    if (!product.defined()) {
-      weight_grad.addmm_(logits.t(), hidden);
-      continue;
-    }
-    at::mm_out(product, logits.t(), hidden);
-    add_rows(weight_grad, product);
+    if (weight_grad.defined())
+      add_product(weight_grad, /*fresh=*/false, logits.t(), hidden, &product);
   }
   return d_hidden;
 }

@@ -95,8 +95,7 @@ class Needle final : public ListDataset {
     for (const size_t f : order_of(facts, random))
       recital += (recital.empty() ? "" : ". ") + fact(f, f);
     const std::string thing = kThings[things[asked]];
-    const auto question =
-        "\nQuestion: what is the colour of the " + thing + "?\nAnswer: The " + thing + " is";
+    const auto question = "\nQuestion: what is the colour of the " + thing + "?\nAnswer:";
     Example example;
     example.prompt.text = padded.text + question;
     example.chosen.text = " " + std::string(kColors[colors[asked]]) + ".";

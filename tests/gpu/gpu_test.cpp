@@ -278,7 +278,7 @@ TEST_F(Gpu, RecipesFollowTheCpus) {
   const auto folder = std::filesystem::temp_directory_path() / "meed-gpu-recipes";
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
-  const std::string sums = "data: {type: arithmetic, num_rows: 64}\n";
+  const std::string sums = "data: {type: arithmetic, num_rows: 64, conversational: false}\n";
   const std::string pairs = "data: {type: needle, num_rows: 64, lengths: [16]}\n";
   const std::string online = sums +
                              "rewards: [{type: format, pattern: a, match: search}]\n"

@@ -2,6 +2,7 @@
 #include "libpolicy/models/device_ops.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "tests/libpolicy/models/tiny_models.h"

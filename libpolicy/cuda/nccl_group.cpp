@@ -5,9 +5,6 @@
 
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
-/// GPUs that this process sees; 0 without a driver.
-extern "C" int meed_num_gpus() { return c10::cuda::device_count(); }
-
 /// c10d's NCCL group on GPU `device` of this machine. Throws c10::Error if there is no such GPU.
 extern "C" c10d::Backend* meed_make_nccl_group(c10d::Store* store, int rank, int size, int device,
                                                int64_t timeout_ms) {
