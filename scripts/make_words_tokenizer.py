@@ -1,5 +1,5 @@
-"""Writes configs/paper/words, a small word-level tokenizer for the generated tasks, and configs/paper/facts, a smaller one for facts
-in filler alone (dataset `needle`); no models.
+"""Writes configs/paper/words, a small word-level tokenizer for the generated tasks, and configs/paper/facts, one for facts in
+filler (dataset `needle`, where a fact such as tower=blue is a token); no models.
 
     python3 scripts/make_words_tokenizer.py
 
@@ -25,10 +25,10 @@ sad gloomy calm quiet busy active the in today feels through near as ever like b
 """.split()
 FACT_WORDS = """
 the is what colour of question answer right yes no so
-river tower garden bridge market castle forest harbor temple school museum station
-red blue green white black yellow brown orange purple silver golden pink
 day was long and people came from far away while rain fell over hills with wind some walked home others stayed near fire
 """.split()
+THINGS = "river tower garden bridge market castle forest harbor temple school museum station".split()
+COLOURS = "red blue green white black yellow brown orange purple silver golden pink".split()
 TAGS = "think answer search result tool_call tool_response decision score reasons".split()
 MARKS = ["+", "=", ";", "#", "?", ".", ",", ", ", "-", "{\"", "\":\"", "\",\"", "\":{\"", "\"}}", "{}}", "\"}", "\":"]
 
@@ -46,8 +46,12 @@ def byte_characters():
     return table
 
 
-def write_tokenizer(folder, pieces, max_positions):
-    """pieces: the texts that are one token each, beside the end token and the bytes."""
+WORD_PATTERN = r"</?[a-z_]+>| ?c[123]| ?[A-Za-z]+| ?[0-9]| ?[^A-Za-z0-9<\s]+|\s+|<"
+FACT_PATTERN = r" ?[A-Za-z]+(?:=[A-Za-z]+)?| ?[0-9]| ?[^A-Za-z0-9\s]+|\s+"
+
+
+def write_tokenizer(folder, pieces, pattern, max_positions):
+    """pieces: the texts that are one token each, beside the end token and the bytes; pattern: where texts may be cut."""
     table = byte_characters()
     tokens = ["<eos>"] + list(table.values())
     seen = set(tokens)
@@ -57,7 +61,6 @@ def write_tokenizer(folder, pieces, max_positions):
             seen.add(token)
             tokens.append(token)
     vocab = {token: number for number, token in enumerate(tokens)}
-    pattern = r"</?[a-z_]+>| ?c[123]| ?[A-Za-z]+| ?[0-9]| ?[^A-Za-z0-9<\s]+|\s+|<"
     tokenizer = {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": 0, "content": "<eos>", "single_word": False, "lstrip": False, "rstrip": False,
@@ -91,9 +94,9 @@ def main():
     pieces = [" " + str(digit) for digit in range(10)] + MARKS + [" " + mark for mark in MARKS]
     pieces += [f"{slash}{tag}>" for tag in TAGS for slash in ("<", "</")]
     pieces += [space + word for word in WORDS for space in ("", " ")] + [" " + word for word in ciphers]
-    write_tokenizer("words", pieces, max_positions=1024)
-    write_tokenizer("facts", [space + form for word in FACT_WORDS for form in (word, word.capitalize()) for space in ("", " ")],
-                    max_positions=4096)
+    write_tokenizer("words", pieces, WORD_PATTERN, max_positions=1024)
+    facts = FACT_WORDS + THINGS + COLOURS + ["The", "Question", "Answer", "Is"] + [f"{thing}={colour}" for thing in THINGS for colour in COLOURS]
+    write_tokenizer("facts", [space + fact for fact in facts for space in ("", " ")], FACT_PATTERN, max_positions=4096)
 
 
 main()

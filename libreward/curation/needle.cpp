@@ -20,15 +20,15 @@ constexpr std::array kFiller = {"the",    "day",  "was",    "long",   "and",   "
                                 "fell",   "over", "hills",  "with",   "wind",  "some",
                                 "walked", "home", "others", "stayed", "near",  "fire"};
 
-/// Facts "The tower is blue." among sentences without facts, a question for one thing, an answer
-/// that states its colour and one that states another fact's. Lengths are words of the context
-/// (LongRM's needle in filler).
+/// Facts "The tower is blue." (or "tower=blue.") among sentences without facts, a question for one
+/// thing, an answer that states its colour and one that states another fact's. Lengths are words of
+/// the context (LongRM's needle in filler).
 class Needle final : public ListDataset {
  public:
   struct Config {
     int64_t num_rows = 1000, seed = 0, num_facts = 3;
     std::vector<int64_t> lengths = {64, 128, 256, 512, 1024, 2048};
-    std::string split = "train", rejected = "other_fact";
+    std::string split = "train", rejected = "other_fact", form = "sentence";
     void fields(FieldVisitor& v) {
       v.field("num_rows", num_rows, "Rows.");
       v.field("seed", seed, "Seed of everything.");
@@ -36,6 +36,9 @@ class Needle final : public ListDataset {
       v.field("num_facts", num_facts, "Facts in a context, 2 to 12.");
       v.choice("rejected", rejected, {"other_fact", "absent"},
                "Wrong answers: another thing's colour, or one that no thing has.");
+      v.choice("form", form, {"sentence", "key_value"},
+               "How a fact is told. key_value: tower=blue, which tiny models learn to look up "
+               "soonest.");
       v.choice("split", split, {"train", "eval"}, "Rows of the two share no seed.");
       v.require(num_rows > 0, "num_rows", "must be positive");
       v.require(seed >= 0, "seed", "must not be negative");
@@ -71,8 +74,10 @@ class Needle final : public ListDataset {
     const auto facts = static_cast<size_t>(config.num_facts);
     const auto things = order_of(kThings.size(), random, facts),
                colors = order_of(kColors.size(), random, facts + 1);
+    const bool pairs = config.form == "key_value";
     const auto fact = [&](size_t thing, size_t color) {
-      return "The " + std::string(kThings[things[thing]]) + " is " + kColors[colors[color]];
+      return (pairs ? "" : "The ") + std::string(kThings[things[thing]]) + (pairs ? "=" : " is ") +
+             kColors[colors[color]];
     };
     std::vector<std::string> critical;
     for (size_t f = 0; f < facts; ++f) critical.push_back(fact(f, f) + ".");
