@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 
 #include "algorithms/cli/command.h"
+#include "libpolicy/core/cuda_library.h"
+#include "libpolicy/core/error.h"
 #include "libpolicy/distributed/communicator.h"
 
 namespace meed::cli {
@@ -63,12 +65,14 @@ Finding disk() {
           free >= kWanted};
 }
 
-Finding cuda() {
-  void* driver = ::dlopen("libcuda.so.1", RTLD_LAZY);
-  if (driver == nullptr) return {"nccl", "no GPU driver; runs use the CPU and Gloo", "", true};
-  void* library = ::dlopen("libmeed_cuda.so", RTLD_LAZY);
-  return {"nccl", library != nullptr ? "libmeed_cuda.so" : "a GPU is there, libmeed_cuda.so is not",
-          "this build makes no GPU library; runs use the CPU (run.backend: gloo)", library != nullptr};
+Finding gpu() {
+  if (::dlopen("libcuda.so.1", RTLD_LAZY) == nullptr)
+    return {"gpu", "no GPU driver; runs use the CPU and Gloo", ""};
+  try {
+    return {"gpu", std::to_string(num_gpus("model.device: cuda")) + ", libmeed_cuda.so loads", ""};
+  } catch (const ConfigError& e) {
+    return {"gpu", "a driver is there, libmeed_cuda.so is not; runs use the CPU", e.what(), false};
+  }
 }
 
 Finding model(const std::string& name, const std::string& path) {
@@ -88,7 +92,7 @@ std::vector<Finding> examine() {
                                    memory(),
                                    disk(),
                                    {"gloo", "built in", ""},
-                                   cuda()};
+                                   gpu()};
   try {
     const auto env = LaunchEnv::from_environment();
     findings.push_back(
