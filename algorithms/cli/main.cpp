@@ -1,3 +1,5 @@
+#include <c10/util/Exception.h>
+
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -54,6 +56,9 @@ int main(int argc, char** argv) {
   } catch (const meed::ConfigError& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return meed::cli::kUsage;
+  } catch (const c10::Error& e) {  // LibTorch's own, such as a GPU out of memory
+    meed::log_error(e.what_without_backtrace());
+    return meed::cli::kFailed;
   } catch (const std::exception& e) {
     meed::log_error(e.what());
     return meed::cli::kFailed;
