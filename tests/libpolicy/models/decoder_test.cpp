@@ -61,6 +61,15 @@ void expect_close(const std::vector<at::Tensor>& a, const std::vector<at::Tensor
         << i;
 }
 
+TEST(Decoder, RandomWeightsHaveTheDeviationAskedFor) {
+  for (const double range : {0.02, 0.1}) {
+    const auto model = CausalLm::create(tiny_config("llama"), 1, {}, range);
+    const auto& weight = model->parameters().at("model.layers.0.mlp.gate_proj.weight");
+    EXPECT_NEAR(weight.std().item<double>(), range, 0.1 * range);
+    EXPECT_EQ(model->parameters().at("model.norm.weight").min().item<float>(), 1.0f);
+  }
+}
+
 TEST(Decoder, PackedRowsEqualRowsOneByOne) {
   for (const auto& family : kFamilies) {
     const auto model = tiny_model(family);

@@ -259,6 +259,30 @@ TEST(Needle, PaddingNeverChangesALabel) {
   }
 }
 
+TEST(Needle, TellsKeysAndValuesAndAllFactsInAnotherOrder) {
+  const auto data =
+      make("{type: needle, form: key_value, num_rows: 40, num_facts: 8, lengths: [16]}");
+  int64_t reordered = 0;
+  for (int64_t i = 0; i < 40; ++i) {
+    const auto row = data->get(i);
+    const auto critical = nlohmann::json::parse(row.extra.at("critical"));
+    std::string in_order;
+    for (const std::string fact : critical) {
+      EXPECT_NE(row.prompt.text.find(fact), std::string::npos);
+      // "tower=blue." stands in the recital without its full stop, or at its end.
+      const auto bare = fact.substr(0, fact.size() - 1);
+      EXPECT_NE(row.extra.at("facts").find(bare), std::string::npos);
+      in_order += (in_order.empty() ? "" : ". ") + bare;
+    }
+    reordered += in_order != row.extra.at("facts");
+    EXPECT_EQ(row.extra.at("facts").size(), in_order.size());
+    const auto& fact = row.extra.at("fact");
+    EXPECT_EQ(row.chosen.text, " " + fact.substr(fact.find('=') + 1) + ".");
+    EXPECT_NE(row.extra.at("misreading"), fact);
+  }
+  EXPECT_GE(reordered, 38);
+}
+
 TEST(FactAnswers, HaveMoreRightFactsWhereChosen) {
   const auto data = make("{type: fact_answers, num_rows: 50, noise: 0}");
   for (int64_t i = 0; i < 50; ++i) {
