@@ -345,6 +345,22 @@ class ProcessGroupCommunicator final : public Communicator {
   c10::intrusive_ptr<c10d::Backend> group_;
 };
 
+/// Waits for every rank before the backend is asked to join them: NCCL would wait without end for
+/// one that never comes.
+void meet(c10d::Store& store, int rank, int size, Milliseconds timeout) {
+  const auto key = [](int of_rank) { return "meed/here/" + std::to_string(of_rank); };
+  store.set(key(rank), bytes_of("here"));
+  const auto until = Clock::now() + timeout;
+  for (int other = 0; other < size; ++other) {
+    const auto left = std::chrono::duration_cast<Milliseconds>(until - Clock::now());
+    try {
+      store.wait({key(other)}, std::max(left, Milliseconds(1)));
+    } catch (const std::exception&) {
+      throw DistributedError("rank " + std::to_string(other) + " has not come; did it start?");
+    }
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> create_process_group_communicator(const LaunchEnv& env,
@@ -371,6 +387,7 @@ std::unique_ptr<Communicator> create_process_group_communicator(const LaunchEnv&
     const auto store = connect();
     const bool hosts_store = options.isServer;
     options.isServer = false;
+    meet(*store, env.rank, env.world_size, options.timeout);
     auto watch = std::make_shared<Watch>(connect(), env.rank, env.world_size, hosts_store);
     return std::make_unique<ProcessGroupCommunicator>(make_group, device, store, watch, name,
                                                       env.rank, env.world_size, timeout_s);

@@ -184,6 +184,18 @@ TEST(Communicator, AStuckRankIsGivenUpAtTheTimeout) {
   EXPECT_NE(results[0].output.find("no answer within 3 s"), std::string::npos) << results[0].output;
 }
 
+TEST(Communicator, NamesTheRankThatNeverCame) {
+  const LaunchEnv env{.rank = 0, .world_size = 2, .master_port = testing::free_port()};
+  const auto began = Clock::now();
+  try {
+    (void)Communicator::create(env, at::kCPU, "gloo", /*timeout_s=*/1);
+    FAIL() << "joined a process that is not there";
+  } catch (const DistributedError& e) {
+    EXPECT_NE(std::string(e.what()).find("rank 1 has not come"), std::string::npos) << e.what();
+  }
+  EXPECT_LT(seconds_since(began), kSoonS);
+}
+
 // Run under torchrun by the test below.
 TEST(Torchrun, DISABLED_Worker) {
   const auto env = LaunchEnv::from_environment();
