@@ -1,3 +1,6 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
 #include <filesystem>
 #include <memory>
 
@@ -17,9 +20,38 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string source, target, dtype = "float32", adapter;
+  std::string source, target, dtype = "float32", adapter, extrapolate_from;
+  double extrapolation = 0.3;
   bool force = false;
 };
+
+/// ExPO (Zheng et al. 2024, https://arxiv.org/abs/2404.16792): a model further along the way that
+/// its training took, init + (1 + extrapolation) (tuned - init). What the first model does not
+/// have, such as a reward head, stays as it is.
+void extrapolate(ParameterStore& tuned, const Options& options) {
+  if (options.extrapolate_from.empty()) return;
+  at::NoGradGuard no_grad;
+  const auto init = ModelFiles::open(options.extrapolate_from);
+  int64_t moved = 0;
+  for (const auto& [name, tensor] : tuned.items()) {
+    // A base model is stored without the prefix.
+    auto stored = name;
+    for (const std::string prefix : {"model.", "transformer."})
+      if (!init->has(stored) && name.starts_with(prefix)) stored = name.substr(prefix.size());
+    if (!init->has(stored)) continue;
+    const auto before = init->load(stored, at::kFloat);
+    if (before.sizes() != tensor.sizes())
+      throw DataError(init->where() + stored + ": " + c10::str(before.sizes()) +
+                      ", the tuned model has " + c10::str(tensor.sizes()) +
+                      "; is it the model that training began with?");
+    tensor.detach().copy_(before + (tensor - before) * (1.0 + options.extrapolation));
+    ++moved;
+  }
+  if (moved == 0)
+    throw DataError(init->where() + "has none of the parameters of " + options.source);
+  log_info("extrapolated " + std::to_string(moved) + " of " + std::to_string(tuned.items().size()) +
+           " parameters");
+}
 
 /// Reads and writes the model into a folder of its own, renamed when it is whole.
 void import_model(const Options& options) {
@@ -44,14 +76,18 @@ void import_model(const Options& options) {
       throw ConfigError(
           "--merge-adapter: the model is a classifier; only language models take an adapter");
     if (has_own_head) {
-      RewardModel::load(options.source, {})->save(temporary, tokenizer.get(), dtype);
+      const auto model = RewardModel::load(options.source, {});
+      extrapolate(model->parameters(), options);
+      model->save(temporary, tokenizer.get(), dtype);
     } else if (files->has("score.weight")) {
       const auto labels = files->load("score.weight", at::kFloat).size(0);
-      SequenceClassifier::load(options.source, {}, labels, /*seed=*/0)
-          ->save(temporary, tokenizer.get(), dtype);
+      const auto model = SequenceClassifier::load(options.source, {}, labels, /*seed=*/0);
+      extrapolate(model->parameters(), options);
+      model->save(temporary, tokenizer.get(), dtype);
     } else {
       const auto model = CausalLm::load(*files);
       if (!options.adapter.empty()) merge_adapter(options.adapter, *model);
+      extrapolate(model->parameters(), options);
       save_model(temporary, *model, tokenizer.get(), dtype);
     }
     if (fs::exists(target)) fs::remove_all(target);
@@ -74,6 +110,11 @@ void setup(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--merge-adapter", options->adapter,
                  "PEFT folder whose LoRA adapter is merged in");
+  app.add_option("--extrapolate-from", options->extrapolate_from,
+                 "The model that SRC was trained from: writes a model further along (ExPO)");
+  app.add_option("--extrapolation", options->extrapolation,
+                 "How much further, as a share of the way from it to SRC")
+      ->capture_default_str();
   app.add_flag("--force", options->force, "Replace DST if it exists");
   app.callback([options] { import_model(*options); });
 }

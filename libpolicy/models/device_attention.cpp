@@ -3,9 +3,8 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <numeric>
+#include <span>
 
-#include "libpolicy/core/error.h"
 #include "libpolicy/models/device_ops.h"
 
 namespace meed::device {
@@ -13,7 +12,7 @@ namespace {
 
 // Sequences that are padded to one length are at least this share of it.
 constexpr double kLeastFill = 0.75;
-// Elements of a mask or of queries at most at once, so that long sequences go through alone.
+// Tokens of a group at most, padding included, so that long sequences go through alone.
 constexpr int64_t kMaxTokens = int64_t{1} << 17;
 
 /// A segment with the prefix that it continues. It answers for its own tokens; one of the segments
