@@ -58,7 +58,7 @@ std::string make_recipe(const std::string& kind, const BenchOptions& options,
   std::string recipe = "run: {output_dir: " + (folder / "run").string() +
                        ", save_steps: 0, max_steps: " + std::to_string(options.steps) + "}\n" +
                        "model: {path: " + options.model + ", dtype: " + options.dtype +
-                       ", device: " + options.device + "}\n" + "algorithm: " + algorithm + "\n" +
+                       ", device: " + options.device + "}\nalgorithm: " + algorithm + "\n" +
                        "data: {type: jsonl, path: " + (folder / "rows.jsonl").string() + "}\n" +
                        "optim: {learning_rate: 1.0e-6, per_device_train_batch_size: " +
                        std::to_string(options.batch) + "}\n";

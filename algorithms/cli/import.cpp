@@ -34,10 +34,7 @@ void extrapolate(ParameterStore& tuned, const Options& options) {
   const auto init = ModelFiles::open(options.extrapolate_from);
   int64_t moved = 0;
   for (const auto& [name, tensor] : tuned.items()) {
-    // A base model is stored without the prefix.
-    auto stored = name;
-    for (const std::string prefix : {"model.", "transformer."})
-      if (!init->has(stored) && name.starts_with(prefix)) stored = name.substr(prefix.size());
+    const auto stored = init->stored_name(name);
     if (!init->has(stored)) continue;
     const auto before = init->load(stored, at::kFloat);
     if (before.sizes() != tensor.sizes())

@@ -218,4 +218,12 @@ std::unique_ptr<ModelFiles> ModelFiles::open(const std::filesystem::path& path) 
   return std::make_unique<GgufModelFiles>(path);
 }
 
+std::string ModelFiles::stored_name(const std::string& name) const {
+  if (has(name)) return name;
+  for (const std::string prefix : {"model.", "transformer."})
+    if (name.starts_with(prefix) && has(name.substr(prefix.size())))
+      return name.substr(prefix.size());
+  return name;
+}
+
 }  // namespace meed

@@ -22,6 +22,9 @@ class ModelFiles {
   virtual const std::string& generation_config_json() const = 0;
   virtual std::vector<std::string> names() const = 0;
   virtual bool has(const std::string& name) const = 0;
+  /// The name under which the files hold a parameter: a base model is stored without "model." or
+  /// "transformer.". `name` itself where they hold neither.
+  std::string stored_name(const std::string& name) const;
   /// Throws DataError naming the tensor if it is missing. Floating-point tensors come in `dtype`.
   virtual at::Tensor load(const std::string& name, at::ScalarType dtype) const = 0;
   /// "FILE: ", for messages.

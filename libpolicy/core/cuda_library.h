@@ -10,9 +10,8 @@ namespace meed {
 /// Opens libmeed_cuda.so (libpolicy/cuda), which brings LibTorch's GPU kernels and NCCL: from
 /// beside this library, or from where the system looks. All that needs CUDA is in it, so that one
 /// build runs with and without a GPU. Once for the process; call it before any tensor is made on a
-/// GPU. Returns dlopen's handle. Throws ConfigError that says what is missing; `asked_by` names
-/// what needs it
-/// ("model.device: cuda").
+/// GPU. Returns dlopen's handle. Throws ConfigError that says what is missing; `asked_by` is the key
+/// that needs it ("model.device: cuda").
 void* load_cuda_library(const std::string& asked_by);
 
 /// Something that the library exports. Throws ConfigError where it does not: another version's.

@@ -36,9 +36,8 @@ void GradientReducer::reduce() {
       const auto& parameter = bucket[static_cast<size_t>(i)];
       const bool defined = parameter.grad().defined();
       has_gradient.data_ptr<float>()[i] = defined ? 1.0F : 0.0F;
-      parts.push_back(
-          defined ? parameter.grad().flatten()
-                  : at::zeros({parameter.numel()}, parameter.options().requires_grad(false)));
+      parts.push_back(defined ? parameter.grad().flatten()
+                              : at::zeros({parameter.numel()}, parameter.options()));
     }
     parts.push_back(has_gradient.to(parts[0].device()));
     at::Tensor flat = at::cat(parts);

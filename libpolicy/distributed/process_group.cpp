@@ -348,16 +348,16 @@ class ProcessGroupCommunicator final : public Communicator {
 /// Waits for every rank before the backend is asked to join them: NCCL would wait without end for
 /// one that never comes.
 void meet(c10d::Store& store, int rank, int size, Milliseconds timeout) {
-  const auto key = [](int of_rank) { return "meed/here/" + std::to_string(of_rank); };
-  store.set(key(rank), bytes_of("here"));
-  const auto until = Clock::now() + timeout;
-  for (int other = 0; other < size; ++other) {
-    const auto left = std::chrono::duration_cast<Milliseconds>(until - Clock::now());
-    try {
-      store.wait({key(other)}, std::max(left, Milliseconds(1)));
-    } catch (const std::exception&) {
-      throw DistributedError("rank " + std::to_string(other) + " has not come; did it start?");
-    }
+  std::vector<std::string> keys;
+  for (int other = 0; other < size; ++other) keys.push_back("meed/here/" + std::to_string(other));
+  store.set(keys[static_cast<size_t>(rank)], bytes_of("here"));
+  try {
+    store.wait(keys, timeout);  // all in one request: spare the store
+  } catch (const std::exception&) {
+    for (int other = 0; other < size; ++other)
+      if (!store.check({keys[static_cast<size_t>(other)]}))
+        throw DistributedError("rank " + std::to_string(other) + " has not come; did it start?");
+    throw;
   }
 }
 

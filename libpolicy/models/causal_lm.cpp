@@ -13,19 +13,10 @@
 namespace meed {
 namespace {
 
-/// The name under which the files hold a parameter: base models are saved without the prefix.
-std::string stored_name(const ModelFiles& files, const std::string& name) {
-  if (files.has(name)) return name;
-  for (const std::string prefix : {"model.", "transformer."})
-    if (name.starts_with(prefix) && files.has(name.substr(prefix.size())))
-      return name.substr(prefix.size());
-  return name;
-}
-
 void load_parameters(const ModelFiles& files, ParameterStore& parameters) {
   at::NoGradGuard no_grad;
   for (const auto& [name, leaf] : parameters.items()) {
-    const auto value = files.load(stored_name(files, name), leaf.scalar_type());
+    const auto value = files.load(files.stored_name(name), leaf.scalar_type());
     if (value.sizes() != leaf.sizes())
       throw DataError(files.where() + name + ": config.json asks for " + c10::str(leaf.sizes()) +
                       ", the file has " + c10::str(value.sizes()));
@@ -68,7 +59,7 @@ void check_sizes(const ModelFiles& files, const ModelConfig& config) {
   const std::string last = (gpt2 ? "transformer.h." : "model.layers.") +
                            std::to_string(config.num_layers - 1) +
                            (gpt2 ? ".ln_1.weight" : ".input_layernorm.weight");
-  if (!files.has(stored_name(files, last)))
+  if (!files.has(files.stored_name(last)))
     throw DataError(files.where() + last + " is missing: config.json asks for " +
                     std::to_string(config.num_layers) + " layers");
 }

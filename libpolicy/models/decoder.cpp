@@ -75,7 +75,6 @@ void Decoder::check_batch(const PackedBatch& batch) const {
 
 PackedBatch Decoder::on_device(const PackedBatch& batch) const {
   PackedBatch placed = batch;
-  placed.attention_plan = nullptr;
   placed.ids_N = batch.ids_N.to(options_.device);
   if (config_.learned_positions) placed.positions_N = batch.positions_N.to(options_.device);
   return placed;
@@ -112,8 +111,7 @@ at::Tensor Decoder::embed(const PackedBatch& batch) const {
 void Decoder::embed_backward(const PackedBatch& batch, const at::Tensor& d_residual_ND) const {
   const auto scatter = [&](const at::Tensor& leaf, const at::Tensor& index) {
     if (!leaf.defined() || !leaf.requires_grad()) return;
-    if (!leaf.grad().defined())
-      leaf.mutable_grad() = at::zeros(leaf.sizes(), leaf.options().requires_grad(false));
+    if (!leaf.grad().defined()) leaf.mutable_grad() = at::zeros(leaf.sizes(), leaf.options());
     const auto& grad = leaf.grad();
     if (!leaf.is_cpu()) {
       grad.add_(at::embedding_dense_backward(d_residual_ND, index, leaf.size(0), /*padding_idx=*/-1,

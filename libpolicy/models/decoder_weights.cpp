@@ -41,7 +41,7 @@ Decoder::Decoder(const ModelConfig& config, const LoadOptions& options)
   };
   const auto compute_copy = [&](const at::Tensor& master) {
     if (!master.defined() || master.scalar_type() == options.dtype) return master;
-    return at::empty(master.sizes(), master.options().dtype(options.dtype).requires_grad(false));
+    return at::empty(master.sizes(), master.options().dtype(options.dtype));
   };
   embedding_ = add(names.embedding, config.vocab_size);
   if (config.learned_positions) positions_ = add(names.positions, config.max_positions);
@@ -96,14 +96,8 @@ void Decoder::add_layer(int64_t index) {
   made.o =
       linear({{attention + "o_proj", c.hidden_size}}, q_rows, c.attention_out_bias, "attn.c_proj");
   if (c.qk_norm) {
-    const auto head_norm = [&](const std::string& name) {
-      auto leaf =
-          at::empty({c.head_dim}, at::TensorOptions().dtype(at::kFloat).device(options_.device));
-      leaf.set_requires_grad(options_.trainable);
-      return Norm{parameters_.add(layer + "self_attn." + name + ".weight", leaf), {}};
-    };
-    made.q_norm = head_norm("q_norm");
-    made.k_norm = head_norm("k_norm");
+    made.q_norm = add_norm(layer + "self_attn.q_norm", c.head_dim);
+    made.k_norm = add_norm(layer + "self_attn.k_norm", c.head_dim);
   }
   made.post_attention_norm = add_norm(layer + names.post_attention_norm, c.hidden_size);
   std::vector<FusedLinear::Part> up{{"mlp.up_proj", c.intermediate_size}};

@@ -192,7 +192,7 @@ struct LogprobFunction : public torch::autograd::Function<LogprobFunction> {
     at::Tensor weight_grad, returned;
     if (master.defined()) {
       auto& grad = master.mutable_grad();
-      if (!grad.defined()) grad = at::zeros(master.sizes(), master.options().requires_grad(false));
+      if (!grad.defined()) grad = at::zeros(master.sizes(), master.options());
       MEED_CHECK(grad.is_contiguous(), "the head's gradient is contiguous");
       weight_grad = grad;
     } else if (context->needs_input_grad(1)) {

@@ -55,15 +55,14 @@ class Needle final : public ListDataset {
   }
 
  private:
-  /// The first `count` (or all) of 0 .. size - 1 in random order.
-  static std::vector<size_t> order_of(size_t size, RandomStream& random,
-                                      std::optional<size_t> count = std::nullopt) {
+  /// The first `count` of 0 .. size - 1 in random order.
+  static std::vector<size_t> order_of(size_t size, size_t count, RandomStream& random) {
     std::vector<size_t> order(size);
     std::iota(order.begin(), order.end(), size_t{0});
-    for (size_t i = 0; i < count.value_or(size); ++i)
+    for (size_t i = 0; i < count; ++i)
       std::swap(order[i], order[static_cast<size_t>(random.next_int(
                               static_cast<int64_t>(i), static_cast<int64_t>(size) - 1))]);
-    order.resize(count.value_or(size));
+    order.resize(count);
     return order;
   }
 
@@ -72,8 +71,8 @@ class Needle final : public ListDataset {
         mix_seed({static_cast<uint64_t>(config.seed),
                   config.split == "eval" ? uint64_t{1} : uint64_t{0}, static_cast<uint64_t>(row)}));
     const auto facts = static_cast<size_t>(config.num_facts);
-    const auto things = order_of(kThings.size(), random, facts),
-               colors = order_of(kColors.size(), random, facts + 1);
+    const auto things = order_of(kThings.size(), facts, random),
+               colors = order_of(kColors.size(), facts + 1, random);
     const bool pairs = config.form == "key_value";
     const auto fact = [&](size_t thing, size_t color) {
       return (pairs ? "" : "The ") + std::string(kThings[things[thing]]) + (pairs ? "=" : " is ") +
@@ -97,7 +96,7 @@ class Needle final : public ListDataset {
     const auto padded = pad_context(critical, filler, length, random);
     // Told in another order than the context's, a recital has to look each colour up.
     std::string recital;
-    for (const size_t f : order_of(facts, random))
+    for (const size_t f : order_of(facts, facts, random))
       recital += (recital.empty() ? "" : ". ") + fact(f, f);
     const std::string thing = kThings[things[asked]];
     const auto question = "\nQuestion: what is the colour of the " + thing + "?\nAnswer:";

@@ -22,6 +22,16 @@ using Json = nlohmann::json;
 
 inline const fs::path kTokenizer = fs::path(MEED_SOURCE_DIR) / ".deps/models/smollm2-135m-instruct.gguf";
 
+/// The loss of each step of a run.
+inline std::vector<double> losses(const fs::path& output_dir) {
+  std::vector<double> values;
+  std::ifstream file(output_dir / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);)
+    if (const auto json = Json::parse(line); json.contains("loss"))
+      values.push_back(json["loss"].get<double>());
+  return values;
+}
+
 /// Runs the real program on a model of random weights that reads SmolLM2's tokenizer.
 class ProgramTest : public ::testing::Test {
  protected:
@@ -67,14 +77,6 @@ class ProgramTest : public ::testing::Test {
   static std::string errors() {
     std::ifstream file(folder_ / "err.txt");
     return {std::istreambuf_iterator<char>(file), {}};
-  }
-  static std::vector<double> losses(const fs::path& output_dir) {
-    std::vector<double> values;
-    std::ifstream file(output_dir / "metrics.jsonl");
-    for (std::string line; std::getline(file, line);)
-      if (const auto json = Json::parse(line); json.contains("loss"))
-        values.push_back(json["loss"].get<double>());
-    return values;
   }
 
   /// Losses of the same arguments under one process and under `count`; `share` divides the batch.

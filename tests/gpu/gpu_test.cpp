@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
@@ -18,14 +17,15 @@
 #include "libpolicy/optim/adamw.h"
 #include "libpolicy/optim/clip_grad_norm.h"
 #include "libreward/models/sequence_classifier.h"
+#include "tests/algorithms/program.h"
 #include "tests/free_port.h"
 #include "tests/libpolicy/models/tiny_models.h"
 
 namespace meed {
 namespace {
 
-using testing::predicted;
-using testing::some_ids;
+using testing::family_batch;
+using testing::loss_of;
 using testing::tiny_config;
 
 int gpus() {
@@ -47,23 +47,6 @@ class Gpu : public ::testing::Test {
 double relative(const at::Tensor& a, const at::Tensor& b) {
   const auto x = a.detach().cpu().to(at::kDouble), y = b.detach().cpu().to(at::kDouble);
   return ((x - y).norm() / (y.norm() + 1e-12)).item<double>();
-}
-
-PackedBatch family_batch() {
-  PackedBatchBuilder builder;
-  builder.add(some_ids(7, 1));
-  const auto prefix = builder.add(some_ids(9, 2));
-  builder.add(some_ids(6, 3), prefix);
-  builder.add(some_ids(1, 4));
-  builder.add(some_ids(8, 5), prefix);
-  return builder.build();
-}
-
-at::Tensor loss_of(CausalLm& model, const PackedBatch& batch) {
-  const auto result = token_logprobs(model, batch, predicted(batch), 0.8, /*with_entropy=*/true);
-  EXPECT_TRUE(result.logprobs_M.is_cpu());
-  const auto weights = at::arange(1, result.logprobs_M.numel() + 1, at::kFloat).sin();
-  return (result.logprobs_M * weights).sum() + (result.entropy_M * weights).sum() * 0.3;
 }
 
 std::unique_ptr<CausalLm> tiny_model(const std::string& family, at::Device device,
@@ -266,12 +249,7 @@ std::vector<double> losses_of(const std::filesystem::path& folder, const std::st
                        " model.device=" + device + " run.output_dir=" + output.string() +
                        " >/dev/null 2>" + (folder / "errors").string();
   EXPECT_EQ(std::system(command.c_str()), 0) << command;
-  std::vector<double> losses;
-  std::ifstream metrics(output / "metrics.jsonl");
-  for (std::string line; std::getline(metrics, line);)
-    if (const auto json = nlohmann::json::parse(line); json.contains("loss"))
-      losses.push_back(json["loss"].get<double>());
-  return losses;
+  return losses(output);
 }
 
 TEST_F(Gpu, RecipesFollowTheCpus) {

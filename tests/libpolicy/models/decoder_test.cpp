@@ -8,6 +8,8 @@
 namespace meed {
 namespace {
 
+using testing::family_batch;
+using testing::loss_of;
 using testing::predicted;
 using testing::some_ids;
 using testing::tiny_config;
@@ -23,23 +25,6 @@ std::unique_ptr<CausalLm> tiny_model(const std::string& family,
 
 at::Tensor logprobs_of(CausalLm& model, const PackedBatch& batch) {
   return token_logprobs(model, batch, predicted(batch)).logprobs_M;
-}
-
-/// A loss that weighs each token differently.
-at::Tensor loss_of(CausalLm& model, const PackedBatch& batch) {
-  const auto result = token_logprobs(model, batch, predicted(batch), 0.8, /*with_entropy=*/true);
-  const auto weights = at::arange(1, result.logprobs_M.numel() + 1, at::kFloat).sin();
-  return (result.logprobs_M * weights).sum() + (result.entropy_M * weights).sum() * 0.3;
-}
-
-PackedBatch family_batch() {
-  PackedBatchBuilder builder;
-  builder.add(some_ids(7, 1));
-  const auto prefix = builder.add(some_ids(9, 2));
-  builder.add(some_ids(6, 3), prefix);
-  builder.add(some_ids(1, 4));
-  builder.add(some_ids(8, 5), prefix);
-  return builder.build();
 }
 
 std::vector<at::Tensor> gradients(CausalLm& model) {

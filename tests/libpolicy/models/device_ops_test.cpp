@@ -90,11 +90,7 @@ TEST_F(DeviceOps, RotationsAndActivationsEqualTheKernels) {
 // Families with prefixes, lengths that fall into several groups, windows, grouped heads.
 TEST_F(DeviceOps, AttentionEqualsTheKernels) {
   PackedBatchBuilder builder;
-  builder.add(some_ids(7, 1));
-  const auto prefix = builder.add(some_ids(9, 2));
-  builder.add(some_ids(6, 3), prefix);
-  builder.add(some_ids(1, 4));
-  builder.add(some_ids(8, 5), prefix);
+  testing::add_family(builder);
   builder.add(some_ids(30, 6));
   const auto second = builder.add(some_ids(3, 7));
   builder.add(some_ids(25, 8), second);

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
@@ -60,9 +63,32 @@ inline std::vector<int64_t> some_ids(int64_t count, int64_t seed, int64_t vocabu
   return ids;
 }
 
+/// Rows alone and rows that share a prefix.
+inline void add_family(PackedBatchBuilder& builder) {
+  builder.add(some_ids(7, 1));
+  const auto prefix = builder.add(some_ids(9, 2));
+  builder.add(some_ids(6, 3), prefix);
+  builder.add(some_ids(1, 4));
+  builder.add(some_ids(8, 5), prefix);
+}
+
+inline PackedBatch family_batch() {
+  PackedBatchBuilder builder;
+  add_family(builder);
+  return builder.build();
+}
+
 /// All tokens that have a predecessor.
 inline at::Tensor predicted(const PackedBatch& batch) {
   return at::nonzero(batch.predecessors_N.ge(0)).flatten();
+}
+
+/// A loss that weighs each token differently.
+inline at::Tensor loss_of(CausalLm& model, const PackedBatch& batch) {
+  const auto result = token_logprobs(model, batch, predicted(batch), 0.8, /*with_entropy=*/true);
+  EXPECT_TRUE(result.logprobs_M.is_cpu());  // whatever the model's device
+  const auto weights = at::arange(1, result.logprobs_M.numel() + 1, at::kFloat).sin();
+  return (result.logprobs_M * weights).sum() + (result.entropy_M * weights).sum() * 0.3;
 }
 
 }  // namespace meed::testing
