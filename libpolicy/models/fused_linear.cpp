@@ -4,7 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "libpolicy/core/error.h"
-#include "libpolicy/models/row_ops.h"
+#include "libpolicy/models/products.h"
 
 namespace meed {
 namespace {
@@ -113,21 +113,21 @@ void FusedLinear::sync() {
 }
 
 at::Tensor FusedLinear::forward(const at::Tensor& x_NI, bool adapters) const {
-  at::Tensor y = at::linear(x_NI, compute_);
+  at::Tensor y = product(x_NI, compute_.t());
   if (adapters)
     for (const auto& slot : lora_)
       y.narrow(1, slot.first, slot.rows)
-          .add_(at::linear(at::linear(x_NI, slot.a_compute), slot.b_compute), slot.scale);
+          .add_(product(product(x_NI, slot.a_compute.t()), slot.b_compute.t()), slot.scale);
   if (spec_.bias) y.add_(bias_);
   return y;
 }
 
 at::Tensor FusedLinear::input_gradient(const at::Tensor& dy_NO, bool adapters) const {
-  auto dx = at::mm(dy_NO, compute_);
+  auto dx = product(dy_NO, compute_);
   if (adapters)
     for (const auto& slot : lora_)
       dx.add_(
-          at::mm(at::mm(dy_NO.narrow(1, slot.first, slot.rows), slot.b_compute), slot.a_compute),
+          product(product(dy_NO.narrow(1, slot.first, slot.rows), slot.b_compute), slot.a_compute),
           slot.scale);
   return dx;
 }
@@ -153,7 +153,7 @@ void FusedLinear::accumulate_weight(const at::Tensor& x_NI, const at::Tensor& dy
   for (const auto& leaf : weight_leaves_) {
     const auto slice = dy_NO.narrow(1, first, leaf.size(0));
     first += leaf.size(0);
-    if (leaf.requires_grad()) accumulate_gradient(leaf, at::mm(slice.t(), x_NI));
+    if (leaf.requires_grad()) accumulate_gradient(leaf, product(slice.t(), x_NI));
   }
 }
 
@@ -176,9 +176,9 @@ void FusedLinear::accumulate_gradients(const at::Tensor& x_NI, const at::Tensor&
     if (!slot.a.requires_grad()) continue;
     const auto dy = dy_NO.narrow(1, slot.first, slot.rows);
     accumulate_gradient(
-        slot.b, at::mm(dy.t(), at::linear(x_NI, slot.a_compute)).to(at::kFloat).mul_(slot.scale));
+        slot.b, product(dy.t(), product(x_NI, slot.a_compute.t())).to(at::kFloat).mul_(slot.scale));
     accumulate_gradient(
-        slot.a, at::mm(at::mm(dy, slot.b_compute).t(), x_NI).to(at::kFloat).mul_(slot.scale));
+        slot.a, product(product(dy, slot.b_compute).t(), x_NI).to(at::kFloat).mul_(slot.scale));
   }
 }
 

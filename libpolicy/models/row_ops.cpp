@@ -99,30 +99,6 @@ void norm_backward(const at::Tensor& dy, const at::Tensor& xhat, const at::Tenso
   if (with_bias) accumulate_gradient(bias, partial[1].sum(0));
 }
 
-void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, const at::Tensor& b,
-                 at::Tensor* scratch) {
-  auto out = target;
-  if (a.scalar_type() == at::kFloat) {
-    if (fresh)
-      at::mm_out(out, a, b);
-    else
-      out.addmm_(a, b);
-    return;
-  }
-  if (a.is_cuda()) {
-    at::addmm_out(out, out, a, b, /*out_dtype=*/at::kFloat, /*beta=*/fresh ? 0 : 1);
-    return;
-  }
-  at::Tensor own;
-  auto& product = scratch ? *scratch : own;
-  if (!product.defined()) product = at::empty(target.sizes(), a.options());
-  at::mm_out(product, a, b);
-  if (fresh)
-    out.copy_(product);
-  else
-    add_rows(out, product);
-}
-
 void add_rows(const at::Tensor& x, const at::Tensor& y) {
   if (!x.is_cpu()) {
     x.add_(y);

@@ -26,11 +26,6 @@ void norm_backward(const at::Tensor& dy, const at::Tensor& xhat, const at::Tenso
                    const at::Tensor& weight, const at::Tensor& bias, const NormSettings& settings,
                    const at::Tensor& dx);
 
-/// float32 target = a b, added to what is there unless `fresh`; a, b: T. The product of bfloat16
-/// factors is rounded to bfloat16 on the CPU and stays float32 on a GPU. `scratch` is memory for it
-/// (T, target's shape), made where it is undefined and needed.
-void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, const at::Tensor& b,
-                 at::Tensor* scratch = nullptr);
 /// float32 x += y (T).
 void add_rows(const at::Tensor& x, const at::Tensor& y);
 /// T copy of a float32 tensor; the tensor itself where T is float32.

@@ -9,6 +9,7 @@
 #include "libpolicy/models/device_ops.h"
 #include "libpolicy/models/fused_linear.h"
 #include "libpolicy/models/kernels.h"
+#include "libpolicy/models/products.h"
 #include "libpolicy/models/row_ops.h"
 
 namespace meed {
@@ -76,7 +77,7 @@ Statistics forward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight_
   for (int64_t first = 0; first < M; first += buffer.size(0)) {
     const int64_t rows = std::min(buffer.size(0), M - first);
     auto logits = buffer.narrow(0, 0, rows);
-    at::mm_out(logits, hidden_MD.narrow(0, first, rows), weight_VD.t());
+    product_out(logits, hidden_MD.narrow(0, first, rows), weight_VD.t());
     if (!logits.is_cpu()) {
       const auto part =
           device::logit_statistics(logits, targets_M.narrow(0, first, rows), scale, with_entropy);
@@ -117,7 +118,7 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
   const auto* d_entropy = d_entropy_M.defined() ? d_entropy_M.const_data_ptr<float>() : nullptr;
   const auto* entropy = d_entropy ? entropy_M.const_data_ptr<float>() : nullptr;
   const auto buffer = logit_buffer(hidden_MD, V);
-  at::Tensor product;  // of one chunk, bfloat16
+  at::Tensor scratch;  // for one chunk's product, bfloat16
   for (int64_t first = 0; first < M; first += buffer.size(0)) {
     const int64_t rows = std::min(buffer.size(0), M - first);
     const auto hidden = hidden_MD.narrow(0, first, rows);
@@ -125,7 +126,7 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
       return tensor_M.defined() ? tensor_M.narrow(0, first, rows) : tensor_M;
     };
     auto logits = buffer.narrow(0, 0, rows);
-    at::mm_out(logits, hidden, weight_VD.t());
+    product_out(logits, hidden, weight_VD.t());
     if (logits.is_cpu())
       with_data(logits, [&](auto* data) {
         at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
@@ -141,12 +142,9 @@ at::Tensor backward_chunks(const at::Tensor& hidden_MD, const at::Tensor& weight
     else
       device::logit_gradient(logits, chunk(targets_M), scale, chunk(lse_M), chunk(entropy_M),
                              chunk(d_logprobs_M), chunk(d_entropy_M));
-    if (with_hidden) {
-      auto out = d_hidden.narrow(0, first, rows);
-      at::mm_out(out, logits, weight_VD);
-    }
+    if (with_hidden) product_out(d_hidden.narrow(0, first, rows), logits, weight_VD);
     if (weight_grad.defined())
-      add_product(weight_grad, /*fresh=*/false, logits.t(), hidden, &product);
+      add_product(weight_grad, /*fresh=*/false, logits.t(), hidden, &scratch);
   }
   return d_hidden;
 }
