@@ -11,7 +11,9 @@
 #pragma GCC push_options
 #pragma GCC optimize("O3", "fp-contract=fast")
 #pragma GCC target("arch=x86-64-v4,avx512bf16,prefer-vector-width=512")
+#define MEED_LANES 16
 #define MEED_ROWS 8
+#define MEED_SUMS 24
 #define MEED_DOT 1
 namespace meed::decode::dot {
 #include "libpolicy/generation/decode_kernels.inl"
@@ -25,20 +27,28 @@ namespace meed::decode::dot {
 namespace meed::decode::v4 {
 #include "libpolicy/generation/decode_kernels.inl"
 }
+#undef MEED_LANES
 #undef MEED_ROWS
+#undef MEED_SUMS
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC optimize("O3", "fp-contract=fast")
 #pragma GCC target("arch=x86-64-v3")
-#define MEED_ROWS 2
+#define MEED_LANES 8
+#define MEED_ROWS 4
+#define MEED_SUMS 12
 namespace meed::decode::v3 {
 #include "libpolicy/generation/decode_kernels.inl"
 }
+#undef MEED_LANES
 #undef MEED_ROWS
+#undef MEED_SUMS
 #undef MEED_DOT
 #pragma GCC pop_options
 #endif
-#define MEED_ROWS 1
+#define MEED_LANES 4
+#define MEED_ROWS 4
+#define MEED_SUMS 12
 #define MEED_DOT 0
 namespace meed::decode::base {
 #include "libpolicy/generation/decode_kernels.inl"
