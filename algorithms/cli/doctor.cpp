@@ -6,13 +6,14 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "algorithms/cli/command.h"
+#include "algorithms/report/environment.h"
 #include "libpolicy/core/cuda_library.h"
 #include "libpolicy/core/error.h"
 #include "libpolicy/distributed/communicator.h"
+#include "libpolicy/models/products.h"
 
 namespace meed::cli {
 namespace {
@@ -23,20 +24,9 @@ struct Finding {
   bool good = true;
 };
 
-std::string cpu_field(const std::string& key) {
-  std::ifstream file("/proc/cpuinfo");
-  std::string line;
-  while (std::getline(file, line))
-    if (line.starts_with(key)) return line.substr(std::min(line.size(), line.find(':') + 2));
-  return "";
-}
-
-std::string cpu_features() {
-  const auto flags = " " + cpu_field("flags") + " ";
+std::string instruction_sets() {
   std::string found;
-  for (const char* feature : {"avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16"})
-    if (flags.find(" " + std::string(feature) + " ") != std::string::npos)
-      found += (found.empty() ? "" : " ") + std::string(feature);
+  for (const auto& feature : cpu_features()) found += (found.empty() ? "" : " ") + feature;
   return found.empty() ? "none of avx2, avx512, amx: float32 and bfloat16 will be slow" : found;
 }
 
@@ -81,18 +71,23 @@ Finding model(const std::string& name, const std::string& path) {
 }
 
 std::vector<Finding> examine() {
-  std::vector<Finding> findings = {{"meed", MEED_VERSION, ""},
-                                   {"libtorch", TORCH_VERSION, ""},
-                                   {"processor", cpu_field("model name"), ""},
-                                   {"features", cpu_features(), ""},
-                                   {"threads",
-                                    std::to_string(at::get_num_threads()) + " of " +
-                                        std::to_string(::sysconf(_SC_NPROCESSORS_ONLN)),
-                                    ""},
-                                   memory(),
-                                   disk(),
-                                   {"gloo", "built in", ""},
-                                   gpu()};
+  std::vector<Finding> findings = {
+      {"meed", MEED_VERSION, ""},
+      {"libtorch", TORCH_VERSION, ""},
+      {"processor", cpu_model(), ""},
+      {"features", instruction_sets(), ""},
+      {"bfloat16",
+       has_bfloat16_products() ? "products by oneDNN"
+                               : "products in float32 (no avx512): training is no faster for it",
+       ""},
+      {"threads",
+       std::to_string(at::get_num_threads()) + " of " +
+           std::to_string(::sysconf(_SC_NPROCESSORS_ONLN)),
+       ""},
+      memory(),
+      disk(),
+      {"gloo", "built in", ""},
+      gpu()};
   try {
     const auto env = LaunchEnv::from_environment();
     findings.push_back(

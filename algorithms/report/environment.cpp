@@ -62,17 +62,6 @@ std::string resolve_reference(const fs::path& git, const std::string& name) {
   return "";
 }
 
-/// The instruction sets that decide how fast the CPU kernels are.
-std::vector<std::string> cpu_features() {
-  std::istringstream flags(value_of("/proc/cpuinfo", "flags"));
-  std::vector<std::string> found;
-  for (std::string flag; flags >> flag;)
-    if (flag == "avx2" || flag == "fma" || flag == "avx512f" || flag == "avx512_bf16" ||
-        flag == "avx512_vnni" || flag == "amx_bf16" || flag == "amx_tile")
-      found.push_back(flag);
-  return found;
-}
-
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm utc{};
@@ -89,6 +78,18 @@ double kib_as_mib(const std::string& text) { return std::atof(text.c_str()) / 10
 MemoryUse memory_use() {
   return {.rss_mb = kib_as_mib(value_of("/proc/self/status", "VmRSS")),
           .peak_rss_mb = kib_as_mib(value_of("/proc/self/status", "VmHWM"))};
+}
+
+std::string cpu_model() { return value_of("/proc/cpuinfo", "model name"); }
+
+std::vector<std::string> cpu_features() {
+  std::istringstream flags(value_of("/proc/cpuinfo", "flags"));
+  std::vector<std::string> found;
+  for (std::string flag; flags >> flag;)
+    if (flag == "avx2" || flag == "fma" || flag == "avx512f" || flag == "avx512_bf16" ||
+        flag == "avx512_vnni" || flag == "amx_bf16" || flag == "amx_tile")
+      found.push_back(flag);
+  return found;
 }
 
 std::string program_commit() {
@@ -118,7 +119,7 @@ std::string describe_environment(const std::vector<std::string>& command_line, i
   json["compiler"] = __VERSION__;
   json["system"] = std::string(system.sysname) + " " + system.release + " " + system.machine;
   json["host"] = system.nodename;
-  json["cpu"] = value_of("/proc/cpuinfo", "model name");
+  json["cpu"] = cpu_model();
   json["cpu_features"] = cpu_features();
   json["num_cpus"] = ::sysconf(_SC_NPROCESSORS_ONLN);
   json["memory_mb"] = static_cast<int64_t>(kib_as_mib(value_of("/proc/meminfo", "MemTotal")));

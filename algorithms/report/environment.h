@@ -11,6 +11,11 @@ struct MemoryUse {
 };
 MemoryUse memory_use();  ///< Of this process; 0 where the system does not say.
 
+/// Name of the processor; "" where the system does not say.
+std::string cpu_model();
+/// The processor's instruction sets that decide how fast the CPU kernels are, such as avx2.
+std::vector<std::string> cpu_features();
+
 /// Commit of the repository that holds the running program; "" if it is not in one.
 std::string program_commit();
 
