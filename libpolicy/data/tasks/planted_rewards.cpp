@@ -1,6 +1,5 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "libpolicy/data/generated_task.h"
 
@@ -8,29 +7,25 @@ namespace meed {
 namespace {
 
 /// Prompts whose ten answers, the digits, have two planted rewards that pull apart (the toy of
-/// Transforming and combining rewards): the answer of rank k helps by k/9 and is harmless by 1 -
-/// k/9, seen through an offset and a scale of each prompt and reward, which are drawn between
-/// 1/max_scale and max_scale. Answer k has rank k or, with `own_order`, a rank that the prompt
-/// decides, so that nothing learnt of one prompt tells about another. Columns are tables for the
-/// reward `answer_table`: `helpful` and `harmless` (their medians: `helpful_reference`,
-/// `harmless_reference`), what the reward models say; `both_good`, 1 where help and harmlessness
-/// both reach `threshold`; `improved`, 1 where the answer helps more than the median of answers
-/// drawn at random. The prompt tells the group that decides offsets and scales; the completion is
-/// drawn at random.
+/// Transforming and combining rewards): answer k helps by k/9 and is harmless by 1 - k/9, seen
+/// through an offset and a scale of each prompt and reward, which are drawn between 1/max_scale and
+/// max_scale. Columns are tables for the reward `answer_table`: `helpful` and `harmless` (their
+/// medians: `helpful_reference`, `harmless_reference`), what the reward models say; `both_good`, 1
+/// where help and harmlessness both reach `threshold`; `improved`, 1 where the answer helps more
+/// than the median of answers drawn at random. The prompt tells the group that decides offsets and
+/// scales; the completion is drawn at random.
 class PlantedRewards final : public GeneratedTask {
  public:
   struct Config {
     GeneratedRows rows;
     int64_t num_groups = 40;
     double max_scale = 4.0, max_offset = 5.0, threshold = 0.4;
-    bool own_order = false;
     void fields(FieldVisitor& v) {
       rows.fields(v);
       v.field("num_groups", num_groups, "Different prompts.");
       v.field("max_scale", max_scale, "Largest scale of a reward.");
       v.field("max_offset", max_offset, "Largest offset, up or down.");
       v.field("threshold", threshold, "Quality from which an answer is good.");
-      v.field("own_order", own_order, "Each prompt ranks the answers in an order of its own.");
       v.require(num_groups > 1 && num_groups <= 100, "num_groups", "must be 2 to 100");
       v.require(max_scale >= 1, "max_scale", "must be at least 1");
       v.require(max_offset >= 0, "max_offset", "must not be negative");
@@ -49,12 +44,9 @@ class PlantedRewards final : public GeneratedTask {
     const double help_scale = draw_scale(), harm_scale = draw_scale();
     const double help_offset = config.max_offset * (2.0 * fixed.next() - 1.0);
     const double harm_offset = config.max_offset * (2.0 * fixed.next() - 1.0);
-    std::vector<int64_t> answers(10);
-    std::iota(answers.begin(), answers.end(), int64_t{0});
-    if (config.own_order) answers = sample_of(std::move(answers), 10, fixed);
     nlohmann::json helpful, harmless, both, improved;
     for (int64_t k = 0; k < 10; ++k) {
-      const auto answer = std::to_string(answers[static_cast<size_t>(k)]);
+      const auto answer = std::to_string(k);
       const double help = static_cast<double>(k) / 9.0, harm = 1.0 - help;
       // In reward units a whole quality is worth eight: from -4 to 4 about its middle.
       helpful[answer] = help_offset + help_scale * 8.0 * (help - 0.5);

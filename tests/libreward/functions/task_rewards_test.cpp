@@ -4,11 +4,8 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "libpolicy/core/error.h"
@@ -259,30 +256,6 @@ TEST_F(Tasks, TablesHoldPlantedRewards) {
   Example broken;
   broken.extra = {{"table", "[1]"}};
   EXPECT_THROW(score("[{type: answer_table}]", broken, {"1"}), DataError);
-}
-
-TEST_F(Tasks, PlantedRewardsCanHaveAnOrderOfEachPromptsOwn) {
-  const auto data = task("{type: planted_rewards, num_rows: 100, own_order: true}");
-  std::map<std::string, std::string> best;  // by prompt
-  std::set<std::string> seen;
-  for (int64_t i = 0; i < data->size(); ++i) {
-    const auto row = data->get(i);
-    std::vector<std::pair<double, std::string>> helpful, harmless;
-    const auto helpful_of = nlohmann::json::parse(row.extra.at("helpful"));
-    const auto harmless_of = nlohmann::json::parse(row.extra.at("harmless"));
-    for (const auto& [answer, reward] : helpful_of.items())
-      helpful.emplace_back(reward.get<double>(), answer);
-    for (const auto& [answer, reward] : harmless_of.items())
-      harmless.emplace_back(-reward.get<double>(), answer);
-    std::sort(helpful.begin(), helpful.end());
-    std::sort(harmless.begin(), harmless.end());
-    ASSERT_EQ(helpful.size(), 10u);
-    EXPECT_EQ(helpful.back().second, harmless.back().second);  // the rewards still pull apart
-    const auto [known, is_new] = best.emplace(row.prompt.text, helpful.back().second);
-    EXPECT_EQ(known->second, helpful.back().second);
-    seen.insert(helpful.back().second);
-  }
-  EXPECT_GT(seen.size(), 3u);
 }
 
 TEST_F(Tasks, BleuFollowsPlantedQualityAndMoreReferencesHelp) {
