@@ -18,3 +18,6 @@ endif()
 add_library(meed::torch INTERFACE IMPORTED GLOBAL)
 target_include_directories(meed::torch SYSTEM INTERFACE ${LIBTORCH_ROOT}/include ${LIBTORCH_ROOT}/include/torch/csrc/api/include)
 target_link_libraries(meed::torch INTERFACE ${MEED_TORCH_CPU} ${MEED_C10} ${MEED_CUDART} ${MEED_CUPTI})
+# at::parallel_for is a template in a header, and a plain loop where the compiler has OpenMP off.
+target_compile_options(meed::torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_options(meed::torch INTERFACE -fopenmp)

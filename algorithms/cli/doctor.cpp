@@ -1,4 +1,5 @@
 #include <ATen/Parallel.h>
+#include <c10/util/StringUtil.h>
 #include <dlfcn.h>
 #include <sys/statvfs.h>
 #include <torch/headeronly/version.h>
@@ -25,8 +26,7 @@ struct Finding {
 };
 
 std::string instruction_sets() {
-  std::string found;
-  for (const auto& feature : cpu_features()) found += (found.empty() ? "" : " ") + feature;
+  const auto found = c10::Join(" ", cpu_features());
   return found.empty() ? "none of avx2, avx512, amx: float32 and bfloat16 will be slow" : found;
 }
 

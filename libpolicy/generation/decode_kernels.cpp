@@ -1,5 +1,7 @@
 #include "libpolicy/generation/decode_kernels.h"
 
+#include "libpolicy/core/instruction_set.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -57,47 +59,20 @@ namespace meed::decode::base {
 namespace meed::decode {
 namespace {
 
-enum class Level { kBase, kV3, kV4, kDot };
-
-Level detect() {
+const InstructionSet level = instruction_set();
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512cd"))
-    return __builtin_cpu_supports("avx512bf16") ? Level::kDot : Level::kV4;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("bmi2"))
-    return Level::kV3;
+const bool has_dot = level == InstructionSet::kAvx512 && __builtin_cpu_supports("avx512bf16");
 #endif
-  return Level::kBase;
-}
-
-const Level level = detect();
 
 }  // namespace
 
-const char* instruction_set() {
-  switch (level) {
-    case Level::kDot:
-      return "avx512-bf16";
-    case Level::kV4:
-      return "avx512";
-    case Level::kV3:
-      return "avx2";
-    case Level::kBase:
-      break;
-  }
-  return "portable";
-}
-
 #if defined(__x86_64__)
-#define MEED_DEFINE(R, name, params, args)           \
-  R name params {                                    \
-    if (level == Level::kDot) return dot::name args; \
-    if (level == Level::kV4) return v4::name args;   \
-    if (level == Level::kV3) return v3::name args;   \
-    return base::name args;                          \
+#define MEED_DEFINE(R, name, params, args)                      \
+  R name params {                                               \
+    if (has_dot) return dot::name args;                         \
+    if (level == InstructionSet::kAvx512) return v4::name args; \
+    if (level == InstructionSet::kAvx2) return v3::name args;   \
+    return base::name args;                                     \
   }
 #else
 #define MEED_DEFINE(R, name, params, args) \

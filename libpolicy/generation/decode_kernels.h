@@ -82,7 +82,4 @@ constexpr long panel_index(const Bf16*, long k, long column, long width) {
   return (k / 2 * width + column) * 2 + k % 2;
 }
 
-/// "avx512-bf16", "avx512", "avx2" or "portable": what was chosen.
-const char* instruction_set();
-
 }  // namespace meed::decode

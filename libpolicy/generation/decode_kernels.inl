@@ -108,8 +108,6 @@ constexpr int tile_vectors(int rows, int vectors) {
   while (vectors % count != 0 || (count > 1 && rows * count > MEED_SUMS)) --count;
   return count;
 }
-constexpr long elements(const float*, long columns) { return columns; }
-constexpr long elements(const Bf16*, long columns) { return 2 * columns; }  // pairs of k
 
 template <int R, long W, typename T>
 MEED_INLINE void store_product(const T* x, long ldx, const T* panel, long K, float scale, float* out, long ldo) {
@@ -118,7 +116,7 @@ MEED_INLINE void store_product(const T* x, long ldx, const T* panel, long K, flo
     F sums[R][C];
     for (int r = 0; r < R; ++r)
       for (int c = 0; c < C; ++c) sums[r][c] = F{};
-    tile_product<R, C, W>(x, ldx, panel + elements(panel, first), K, sums);
+    tile_product<R, C, W>(x, ldx, panel + panel_index(panel, 0, first, W), K, sums);
     for (int r = 0; r < R; ++r)
       for (int c = 0; c < C; ++c) store(out + r * ldo + first + c * kLanes, sums[r][c] * scale);
   }

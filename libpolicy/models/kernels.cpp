@@ -1,5 +1,7 @@
 #include "libpolicy/models/kernels.h"
 
+#include "libpolicy/core/instruction_set.h"
+
 // The vector types are never passed between translation units.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
@@ -26,32 +28,16 @@ namespace meed::kernels::base {
 namespace meed::kernels {
 namespace {
 
-enum class Level { kBase, kV3, kV4 };
-
-Level detect() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512cd"))
-    return Level::kV4;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("bmi2"))
-    return Level::kV3;
-#endif
-  return Level::kBase;
-}
-
-const Level level = detect();
+const InstructionSet level = instruction_set();
 
 }  // namespace
 
 #if defined(__x86_64__)
-#define MEED_DEFINE(R, name, params, args)         \
-  R name params {                                  \
-    if (level == Level::kV4) return v4::name args; \
-    if (level == Level::kV3) return v3::name args; \
-    return base::name args;                        \
+#define MEED_DEFINE(R, name, params, args)                      \
+  R name params {                                               \
+    if (level == InstructionSet::kAvx512) return v4::name args; \
+    if (level == InstructionSet::kAvx2) return v3::name args;   \
+    return base::name args;                                     \
   }
 #else
 #define MEED_DEFINE(R, name, params, args) \

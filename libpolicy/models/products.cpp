@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "libpolicy/core/instruction_set.h"
 #include "libpolicy/models/row_ops.h"
 
 namespace meed {
@@ -21,9 +22,7 @@ bool widens(const at::Tensor& a) {
 
 bool has_bfloat16_products() {
 #if defined(__x86_64__)
-  static const bool supported =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  static const bool supported = instruction_set() == InstructionSet::kAvx512;
   return supported;
 #else
   return true;
