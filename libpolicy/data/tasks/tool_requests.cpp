@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
@@ -47,19 +48,24 @@ const Tool* find_tool(const std::string& name) {
 }
 
 /// Requests that a call of one of 12 tools with two to four parameters answers (the toy of ToolRL):
-/// "weather city rome day monday" in an order and with words of its own. The column `tool_calls`
-/// holds the right call; with `error_rate` a parameter of the completion's call is wrong or
+/// "weather city rome day monday" in an order and with words of its own; with `num_calls` calls of
+/// several tools, "lamp level 2 colour red and pay person ben amount 3". The column `tool_calls`
+/// holds the right calls; with `error_rate` a parameter of the completion's calls is wrong or
 /// missing.
 class ToolRequests final : public GeneratedTask {
  public:
   struct Config {
     GeneratedRows rows;
+    int64_t num_calls = 1;
     double error_rate = 0.0;
     bool think = true;
     void fields(FieldVisitor& v) {
       rows.fields(v);
+      v.field("num_calls", num_calls, "Different tools that a request asks for, 1 to 12.");
       v.field("error_rate", error_rate, "Chance of a mistake in each parameter of the completion.");
-      v.field("think", think, "The completion names the tool in a <think> block first.");
+      v.field("think", think, "The completion names the tools in a <think> block first.");
+      v.require(num_calls >= 1 && num_calls <= static_cast<int64_t>(tools().size()), "num_calls",
+                "must be 1 to 12");
       v.require(error_rate >= 0 && error_rate < 1, "error_rate", "must be in [0, 1)");
     }
   };
@@ -70,33 +76,45 @@ class ToolRequests final : public GeneratedTask {
 
  private:
   static Example row(const Config& config, RandomStream& random) {
-    const auto& tool = pick(tools(), random);
-    Json right, said;
-    std::vector<std::string> wishes;
-    for (const auto& [name, values] : tool.parameters) {
-      const auto& value = pick(*values, random);
-      right[name] = value;
-      wishes.push_back(std::string(name) + " " + value);
-      if (random.next() >= config.error_rate)
-        said[name] = value;
-      else if (random.next() < 0.5)
-        said[name] = pick(*values, random);
+    Json wanted = Json::array();
+    std::vector<std::string> names, wishes, said;
+    for (const auto& tool : sample_of(tools(), static_cast<size_t>(config.num_calls), random)) {
+      auto [right, given] = parameters(tool, config.error_rate, random);
+      std::vector<std::string> values;
+      for (const auto& [name, value] : right.items())
+        values.push_back(name + " " + value.get<std::string>());
+      names.push_back(tool.name);
+      wishes.push_back(names.back() + " " + joined(sample_of(values, values.size(), random), " "));
+      wanted.push_back({{"name", tool.name}, {"parameters", right}});
+      said.push_back(Json{{"name", tool.name}, {"parameters", given}}.dump());
     }
     static constexpr std::array kOpenings = {"please", "i need", "now", "can you"};
-    const std::string prompt = std::string(pick(kOpenings, random)) + " " + tool.name + " " +
-                               joined(sample_of(wishes, wishes.size(), random), " ") + " ?";
-    if (said.is_null()) said = Json::object();
-    const Json call = {{"name", tool.name}, {"parameters", said}};
-    const std::string think = config.think ? "<think> " + std::string(tool.name) + " </think>" : "";
-    auto example = plain_row(prompt, think + "<tool_call>" + call.dump() + "</tool_call>");
-    example.extra["tool_calls"] =
-        Json::array({{{"name", tool.name}, {"parameters", right}}}).dump();
+    const std::string prompt =
+        std::string(pick(kOpenings, random)) + " " + joined(wishes, " and ") + " ?";
+    const std::string think = config.think ? "<think> " + joined(names, " ") + " </think>" : "";
+    auto example = plain_row(prompt, think + "<tool_call>" + joined(said, "\n") + "</tool_call>");
+    example.extra["tool_calls"] = wanted.dump();
     return example;
+  }
+
+  /// What the request says, and what the completion makes of it.
+  static std::pair<Json, Json> parameters(const Tool& tool, double error_rate,
+                                          RandomStream& random) {
+    Json right = Json::object(), given = Json::object();
+    for (const auto& [name, values] : tool.parameters) {
+      right[name] = pick(*values, random);
+      if (random.next() >= error_rate)
+        given[name] = right[name];
+      else if (random.next() < 0.5)
+        given[name] = pick(*values, random);
+    }
+    return {right, given};
   }
 };
 
 /// Carries out the calls of tool_requests: "<tool_call>{...}</tool_call>" is answered by
-/// "<tool_response> booked </tool_response>", or by what is wrong with it.
+/// "<tool_response> done </tool_response>", or by what is wrong with a call; several calls stand on
+/// lines of their own.
 class Tools final : public Environment {
  public:
   struct Config {
@@ -119,7 +137,18 @@ class Tools final : public Environment {
     const std::string_view inside = std::string_view(turn).substr(open + 11, close - open - 11);
     constexpr size_t kMaxCall = 4096;  // bounds the parser's recursion
     if (inside.size() > kMaxCall) return "call too long";
-    const auto json = Json::parse(inside, nullptr, /*allow_exceptions=*/false);
+    if (Json::accept(inside)) return problem_of_call(inside);
+    for (size_t at = 0; at <= inside.size();) {
+      const size_t end = std::min(inside.find('\n', at), inside.size());
+      auto problem = problem_of_call(inside.substr(at, end - at));
+      if (!problem.empty()) return problem;
+      at = end + 1;
+    }
+    return "";
+  }
+
+  static std::string problem_of_call(std::string_view call) {
+    const auto json = Json::parse(call, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("name") || !json["name"].is_string() ||
         !json.contains("parameters") || !json["parameters"].is_object())
       return "not a call";

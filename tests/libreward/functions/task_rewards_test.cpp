@@ -81,6 +81,8 @@ TEST_F(Tasks, TheirOwnCompletionsEarnTheWholeReward) {
   EXPECT_EQ(mean_of_own("{type: knowledge_graph, num_rows: 40}", "[{type: search_principles}]"),
             1.0);
   EXPECT_EQ(mean_of_own("{type: tool_requests, num_rows: 40}", "[{type: tool_call}]"), 4.0);
+  EXPECT_EQ(mean_of_own("{type: tool_requests, num_rows: 40, num_calls: 3}", "[{type: tool_call}]"),
+            4.0);
   EXPECT_EQ(mean_of_own("{type: verdicts, num_rows: 40}", "[{type: r1_reward}]"), 2.0);
   EXPECT_EQ(
       mean_of_own("{type: ciphers, num_rows: 40}",
@@ -227,6 +229,9 @@ TEST_F(Tasks, EnvironmentsAnswerWhateverTheyAreTold) {
   EXPECT_EQ(call(R"({"name":"fly","parameters":{}})"),
             "<tool_response> unknown tool </tool_response>");
   EXPECT_EQ(call("{\"name\":"), "<tool_response> not a call </tool_response>");
+  const std::string pay = R"({"name":"pay","parameters":{"person":"ben","amount":"3"}})";
+  EXPECT_EQ(call(pay + "\n" + pay), "<tool_response> done </tool_response>");
+  EXPECT_EQ(call(pay + "\n{}"), "<tool_response> not a call </tool_response>");
   EXPECT_EQ(call(std::string(5000, '[')), "<tool_response> call too long </tool_response>");
   EXPECT_EQ(reply("tools", "</tool_call>").first, "<tool_response> no call </tool_response>");
   row.extra.clear();
