@@ -17,20 +17,24 @@ constexpr std::array kRelations = {"boss", "friend", "neighbour", "teacher"};
 /// Two-hop questions on a graph of 20 people that only a search can tell (the toy of PPR): "anna
 /// boss friend ?" asks for the friend of anna's boss. Each row has a graph of its own in the column
 /// `graph`, as "anna boss ben;...". Completions search hop by hop; with `detour_rate` they also
-/// look up what nobody asked, with `guess_rate` they answer without the second search.
+/// look up what nobody asked, with `guess_rate` they answer without the second search, with
+/// `error_rate` they name somebody or a relation at random and go on from what they found.
 class KnowledgeGraph final : public GeneratedTask {
  public:
   struct Config {
     GeneratedRows rows;
-    double detour_rate = 0.0, guess_rate = 0.0;
+    double detour_rate = 0.0, guess_rate = 0.0, error_rate = 0.0;
     void fields(FieldVisitor& v) {
       rows.fields(v);
       v.field("detour_rate", detour_rate,
               "Chance of a needless search before each needed one in the completion.");
       v.field("guess_rate", guess_rate,
               "Chance that the completion guesses after its first search.");
+      v.field("error_rate", error_rate,
+              "Chance of a name at random in place of each that the completion says.");
       v.require(detour_rate >= 0 && detour_rate < 1, "detour_rate", "must be in [0, 1)");
       v.require(guess_rate >= 0 && guess_rate <= 1, "guess_rate", "must be in [0, 1]");
+      v.require(error_rate >= 0 && error_rate < 1, "error_rate", "must be in [0, 1)");
     }
   };
   explicit KnowledgeGraph(const Config& config) {
@@ -51,20 +55,30 @@ class KnowledgeGraph final : public GeneratedTask {
       }
     const std::string start = pick(kEntities, random), first = pick(kRelations, random),
                       second = pick(kRelations, random);
-    const auto& middle = graph.at({start, first});
-    const auto& answer = graph.at({middle, second});
-    std::string completion;
+    const auto& answer = graph.at({graph.at({start, first}), second});
+    const auto said = [&](const std::string& right, const auto& names) -> std::string {
+      return random.next() < config.error_rate ? pick(names, random) : right;
+    };
+    std::string completion, found = start;
     const auto search = [&](const std::string& entity, const std::string& relation) {
       completion += "<search> " + entity + " " + relation + " </search><result> " +
                     graph.at({entity, relation}) + " </result>";
+      return graph.at({entity, relation});
     };
-    for (const auto& [entity, relation] : {std::pair(start, first), std::pair(middle, second)}) {
-      if (random.next() < config.detour_rate) search(entity, pick(kRelations, random));
-      if (entity == middle && relation == second && random.next() < config.guess_rate) continue;
-      search(entity, relation);
-    }
-    const bool told = completion.find(middle + " " + second + " </search>") != std::string::npos;
-    completion += "<answer> " + (told ? answer : pick(kEntities, random)) + " </answer>";
+    const auto hop = [&](const std::string& relation) {
+      const auto entity = said(found, kEntities);
+      found = search(entity, said(relation, kRelations));
+    };
+    const auto detour = [&] {
+      if (random.next() < config.detour_rate) search(found, pick(kRelations, random));
+    };
+    detour();
+    hop(first);
+    detour();
+    const bool guesses = random.next() < config.guess_rate;
+    if (!guesses) hop(second);
+    completion +=
+        "<answer> " + (guesses ? pick(kEntities, random) : said(found, kEntities)) + " </answer>";
     auto example = plain_row(start + " " + first + " " + second + " ?", completion);
     example.extra["answer"] = answer;
     example.extra["graph"] = edges;
