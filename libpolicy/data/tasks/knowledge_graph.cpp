@@ -61,9 +61,10 @@ class KnowledgeGraph final : public GeneratedTask {
     };
     std::string completion, found = start;
     const auto search = [&](const std::string& entity, const std::string& relation) {
-      completion += "<search> " + entity + " " + relation + " </search><result> " +
-                    graph.at({entity, relation}) + " </result>";
-      return graph.at({entity, relation});
+      const auto& result = graph.at({entity, relation});
+      completion +=
+          "<search> " + entity + " " + relation + " </search><result> " + result + " </result>";
+      return result;
     };
     const auto hop = [&](const std::string& relation) {
       const auto entity = said(found, kEntities);

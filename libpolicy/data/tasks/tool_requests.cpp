@@ -137,18 +137,20 @@ class Tools final : public Environment {
     const std::string_view inside = std::string_view(turn).substr(open + 11, close - open - 11);
     constexpr size_t kMaxCall = 4096;  // bounds the parser's recursion
     if (inside.size() > kMaxCall) return "call too long";
-    if (Json::accept(inside)) return problem_of_call(inside);
+    const auto read = [](std::string_view text) {
+      return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    };
+    if (const auto whole = read(inside); !whole.is_discarded()) return problem_of_call(whole);
     for (size_t at = 0; at <= inside.size();) {
       const size_t end = std::min(inside.find('\n', at), inside.size());
-      auto problem = problem_of_call(inside.substr(at, end - at));
+      auto problem = problem_of_call(read(inside.substr(at, end - at)));
       if (!problem.empty()) return problem;
       at = end + 1;
     }
     return "";
   }
 
-  static std::string problem_of_call(std::string_view call) {
-    const auto json = Json::parse(call, nullptr, /*allow_exceptions=*/false);
+  static std::string problem_of_call(const Json& json) {
     if (!json.is_object() || !json.contains("name") || !json["name"].is_string() ||
         !json.contains("parameters") || !json["parameters"].is_object())
       return "not a call";

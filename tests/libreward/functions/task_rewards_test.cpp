@@ -80,6 +80,9 @@ TEST_F(Tasks, TheirOwnCompletionsEarnTheWholeReward) {
   EXPECT_EQ(mean_of_own("{type: chain_sums, num_rows: 40}", "[{type: chain_steps}]"), 1.0);
   EXPECT_EQ(mean_of_own("{type: knowledge_graph, num_rows: 40}", "[{type: search_principles}]"),
             1.0);
+  EXPECT_LT(mean_of_own("{type: knowledge_graph, num_rows: 40, error_rate: 0.9}",
+                        "[{type: search_principles}]"),
+            0.3);
   EXPECT_EQ(mean_of_own("{type: tool_requests, num_rows: 40}", "[{type: tool_call}]"), 4.0);
   EXPECT_EQ(mean_of_own("{type: tool_requests, num_rows: 40, num_calls: 3}", "[{type: tool_call}]"),
             4.0);
