@@ -3,7 +3,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/text/text_metrics.h"
 #include "libreward/functions/columns.h"
-#include "libreward/functions/tool_calls.h"
+#include "libreward/functions/tool_correctness.h"
 #include "libreward/reward_function.h"
 
 namespace meed {

@@ -5,6 +5,7 @@
 #include "libpolicy/core/error.h"
 #include "libpolicy/data/generated_task.h"
 #include "libpolicy/generation/environment.h"
+#include "libpolicy/text/tool_calls.h"
 
 namespace meed {
 namespace {
@@ -113,8 +114,8 @@ class ToolRequests final : public GeneratedTask {
 };
 
 /// Carries out the calls of tool_requests: "<tool_call>{...}</tool_call>" is answered by
-/// "<tool_response> done </tool_response>", or by what is wrong with a call; several calls stand on
-/// lines of their own.
+/// "<tool_response> done </tool_response>", or by what is wrong with a call; several calls are a
+/// JSON list or stand on lines of their own.
 class Tools final : public Environment {
  public:
   struct Config {
@@ -134,36 +135,27 @@ class Tools final : public Environment {
   static std::string problem_of(const std::string& turn) {
     const size_t close = turn.rfind("</tool_call>"), open = turn.rfind("<tool_call>", close);
     if (open == std::string::npos) return "no call";
-    const std::string_view inside = std::string_view(turn).substr(open + 11, close - open - 11);
-    constexpr size_t kMaxCall = 4096;  // bounds the parser's recursion
-    if (inside.size() > kMaxCall) return "call too long";
-    const auto read = [](std::string_view text) {
-      return Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    };
-    if (const auto whole = read(inside); !whole.is_discarded()) return problem_of_call(whole);
-    for (size_t at = 0; at <= inside.size();) {
-      const size_t end = std::min(inside.find('\n', at), inside.size());
-      auto problem = problem_of_call(read(inside.substr(at, end - at)));
-      if (!problem.empty()) return problem;
-      at = end + 1;
-    }
+    const auto calls =
+        parse_tool_calls(std::string_view(turn).substr(open + 11, close - open - 11));
+    if (!calls || calls->empty()) return "not a call";
+    for (const auto& call : *calls)
+      if (auto problem = problem_of_call(call); !problem.empty()) return problem;
     return "";
   }
 
-  static std::string problem_of_call(const Json& json) {
-    if (!json.is_object() || !json.contains("name") || !json["name"].is_string() ||
-        !json.contains("parameters") || !json["parameters"].is_object())
-      return "not a call";
-    const auto* tool = find_tool(json["name"].get<std::string>());
+  static std::string problem_of_call(const ToolCall& call) {
+    const auto* tool = find_tool(call.name);
     if (tool == nullptr) return "unknown tool";
     for (const auto& [name, values] : tool->parameters) {
-      if (!json["parameters"].contains(name)) return std::string("missing ") + name;
-      const auto& value = json["parameters"][name];
-      if (!value.is_string() ||
-          std::find(values->begin(), values->end(), value.get<std::string>()) == values->end())
+      const auto given = call.parameters.find(name);
+      if (given == call.parameters.end()) return std::string("missing ") + name;
+      const auto is_given = [&](const std::string& value) {
+        return given->second == Json(value).dump();
+      };
+      if (std::none_of(values->begin(), values->end(), is_given))
         return std::string("wrong ") + name;
     }
-    return json["parameters"].size() > tool->parameters.size() ? "unknown parameter" : "";
+    return call.parameters.size() > tool->parameters.size() ? "unknown parameter" : "";
   }
 };
 

@@ -235,7 +235,10 @@ TEST_F(Tasks, EnvironmentsAnswerWhateverTheyAreTold) {
   const std::string pay = R"({"name":"pay","parameters":{"person":"ben","amount":"3"}})";
   EXPECT_EQ(call(pay + "\n" + pay), "<tool_response> done </tool_response>");
   EXPECT_EQ(call(pay + "\n{}"), "<tool_response> not a call </tool_response>");
-  EXPECT_EQ(call(std::string(5000, '[')), "<tool_response> call too long </tool_response>");
+  EXPECT_EQ(call("[" + pay + "," + pay + "]"), "<tool_response> done </tool_response>");
+  EXPECT_EQ(call(R"({"name":"lamp"})"), "<tool_response> missing colour </tool_response>");
+  EXPECT_EQ(call("[]"), "<tool_response> not a call </tool_response>");
+  EXPECT_EQ(call(std::string(1000000, '[')), "<tool_response> not a call </tool_response>");
   EXPECT_EQ(reply("tools", "</tool_call>").first, "<tool_response> no call </tool_response>");
   row.extra.clear();
   EXPECT_THROW(reply("graph_search", "<search> anna boss </search>"), DataError);
