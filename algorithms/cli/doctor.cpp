@@ -78,7 +78,7 @@ std::vector<Finding> examine() {
       {"features", instruction_sets(), ""},
       {"bfloat16",
        has_bfloat16_products() ? "products by oneDNN"
-                               : "products in float32 (no avx512): training is no faster for it",
+                               : "products in float32 (no avx512_bf16): training is no faster for it",
        ""},
       {"threads",
        std::to_string(at::get_num_threads()) + " of " +

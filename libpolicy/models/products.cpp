@@ -22,7 +22,8 @@ bool widens(const at::Tensor& a) {
 
 bool has_bfloat16_products() {
 #if defined(__x86_64__)
-  static const bool supported = instruction_set() == InstructionSet::kAvx512;
+  static const bool supported =
+      instruction_set() == InstructionSet::kAvx512 && __builtin_cpu_supports("avx512bf16");
   return supported;
 #else
   return true;

@@ -7,9 +7,10 @@ namespace meed {
 /// Products of matrices in the compute dtype T, float32 or bfloat16, outside autograd; sums are
 /// taken in float32 and rounded once.
 ///
-/// On the CPU LibTorch leaves products of bfloat16 to oneDNN, which wants AVX-512; without it they
-/// run in plain loops, tens of times slower than float32. On such processors the factors are
-/// widened to float32 here, the second a block of columns at a time.
+/// On the CPU LibTorch leaves products of bfloat16 to oneDNN. With AVX-512 but without its bfloat16
+/// instructions they take more than twice the time of float32; without AVX-512 they run in plain
+/// loops, tens of times slower. On such processors the factors are widened to float32 here, the
+/// second a block of columns at a time.
 
 /// Whether products of bfloat16 are left to LibTorch on this processor.
 bool has_bfloat16_products();

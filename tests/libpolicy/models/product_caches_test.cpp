@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <fstream>
 #include <string>
@@ -7,7 +8,9 @@
 namespace meed {
 namespace {
 
+/// Without what was freed already.
 int64_t resident_kb() {
+  ::malloc_trim(0);
   std::ifstream status("/proc/self/status");
   std::string word;
   while (status >> word)
