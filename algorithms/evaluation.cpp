@@ -153,7 +153,8 @@ void for_each_model(const EvaluationRecipe& recipe, RunContext& context,
 
 namespace {
 
-/// Completions of every prompt, scored by the recipe's rewards.
+/// Completions of every prompt, scored by the recipe's rewards; models after the first also by the
+/// paired difference from it.
 class GenerationEvaluation final : public Evaluation {
  public:
   struct Config {
@@ -165,26 +166,44 @@ class GenerationEvaluation final : public Evaluation {
     if (recipe.rewards.empty())
       throw ConfigError("rewards: the generation evaluation needs at least one reward function");
     std::vector<EvaluationResult> results;
-    for_each_model(recipe, context,
-                   [&](const std::string& path, const std::vector<RolloutGroup>&,
-                       const PipelineScores& scored) {
-                     add(results, path, "reward", scored.rewards_PG);
-                     for (const auto& [name, values_PG] : scored.components)
-                       add(results, path, "rewards/" + name, values_PG);
-                   });
+    std::map<std::string, std::vector<double>> first;
+    for_each_model(
+        recipe, context,
+        [&](const std::string& path, const std::vector<RolloutGroup>&,
+            const PipelineScores& scored) {
+          const auto measure = [&](const std::string& metric, const at::Tensor& values_PG) {
+            const auto values_P = row_means(values_PG);
+            results.push_back(summarise_mean(path, metric, finite(values_P)));
+            const auto [of_first, is_first] = first.emplace(metric, values_P);
+            if (is_first) return;
+            results.push_back(summarise_mean(path, metric + " less that of " + recipe.models[0],
+                                             finite(difference(values_P, of_first->second))));
+          };
+          measure("reward", scored.rewards_PG);
+          for (const auto& [name, values_PG] : scored.components)
+            measure("rewards/" + name, values_PG);
+        });
     return results;
   }
 
  private:
   /// Rows are the independent units: a row's value is the mean over its completions.
-  static void add(std::vector<EvaluationResult>& results, const std::string& model,
-                  const std::string& metric, const at::Tensor& values_PG) {
-    const auto means = values_PG.nanmean(1).contiguous();
-    std::vector<double> values;
-    for (int64_t p = 0; p < means.numel(); ++p)
-      if (const double value = means[p].item<double>(); std::isfinite(value))
-        values.push_back(value);
-    results.push_back(summarise_mean(model, metric, values));
+  static std::vector<double> row_means(const at::Tensor& values_PG) {
+    const auto means_P = values_PG.nanmean(1).to(at::kDouble).contiguous();
+    const auto* begin = means_P.const_data_ptr<double>();
+    return {begin, begin + means_P.numel()};
+  }
+
+  /// Of the same rows, so that the rows' own difficulty cancels.
+  static std::vector<double> difference(std::vector<double> values_P,
+                                        const std::vector<double>& of_first_P) {
+    for (size_t p = 0; p < values_P.size(); ++p) values_P[p] -= of_first_P[p];
+    return values_P;
+  }
+
+  static std::vector<double> finite(std::vector<double> values) {
+    std::erase_if(values, [](double value) { return !std::isfinite(value); });
+    return values;
   }
 };
 

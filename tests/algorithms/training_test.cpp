@@ -1,3 +1,4 @@
+#include "algorithms/evaluation.h"
 #include "tests/algorithms/program.h"
 
 namespace meed {
@@ -69,12 +70,42 @@ TEST_F(Training, ATypoIsNamedAndNothingIsWritten) {
   EXPECT_FALSE(fs::exists(folder_ / "never"));
 }
 
+TEST_F(Training, AnEvaluationComparesPoliciesRowByRow) {
+  ASSERT_EQ(run("train " + recipe("sft") + " run.output_dir=" + (folder_ / "other").string()), 0)
+      << errors();
+  const auto tiny = (folder_ / "tiny").string();
+  const auto eval = folder_ / "policies.yaml";
+  std::ofstream(eval) << "output_dir: " << (folder_ / "compared").string() << "\nmodels: [" << tiny
+                      << ", " << tiny << ", " << (folder_ / "other/final").string()
+                      << "]\nevaluation: {type: generation}\n"
+                      << "data: {type: arithmetic, num_rows: 24}\n"
+                      << "rollout: {max_completion_length: 6, temperature_eval: 1.0}\n"
+                      << "rewards: [{type: format, pattern: \"[a-m]\", match: search}]\n";
+  ASSERT_EQ(run("eval " + eval.string()), 0) << errors();
+  std::map<std::string, std::vector<Json>> by_metric;
+  for (const auto& each : Json::parse(std::ifstream(folder_ / "compared/results.json")))
+    by_metric[each["metric"].get<std::string>()].push_back(each);
+  const auto& rewards = by_metric["reward"];
+  const auto& differences = by_metric["reward less that of " + tiny];
+  ASSERT_EQ(rewards.size(), 3u);
+  ASSERT_EQ(differences.size(), 2u);
+  const auto number = [](const Json& row, const char* key) { return row[key].get<double>(); };
+  EXPECT_EQ(number(differences[0], "low"), 0.0);  // the same model, the same completions
+  EXPECT_EQ(number(differences[0], "high"), 0.0);
+  EXPECT_NE(number(differences[1], "value"), 0.0);
+  EXPECT_NEAR(number(differences[1], "value"),
+              number(rewards[2], "value") - number(rewards[0], "value"), 1e-12);
+  EXPECT_LT(number(differences[1], "low"), number(differences[1], "value"));
+}
+
 TEST_F(Training, EveryRecipeReadsWithoutAMistake) {
   for (const auto& entry :
        fs::recursive_directory_iterator(fs::path(MEED_SOURCE_DIR) / "configs")) {
-    if (entry.path().extension() != ".yaml" ||
-        entry.path().string().find("/eval/") != std::string::npos)
+    if (entry.path().extension() != ".yaml") continue;
+    if (entry.path().parent_path().filename() == "eval") {
+      EXPECT_NO_THROW(EvaluationRecipe::load(entry.path(), {})) << entry.path();
       continue;
+    }
     EXPECT_EQ(run("train --dry-run " + entry.path().string()), 0) << errors();
   }
 }
