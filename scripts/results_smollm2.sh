@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Runs the SmolLM2 recipes of GRPO, PPO, DPO, Cooper and hybrid rewards whole, on generated arithmetic and on GSM8K, measures the policies on
+# held-out problems, and writes docs/results/smollm2-policies.md. What is finished is not run again. The GSM8K recipes share their SFT:
+# the first one trains it. Needs ../shared/data/gsm8k. About an hour and a half a seed on 2 CPU cores.
+#   scripts/results_smollm2.sh [seed ...]
+# ONLY="ppo/arithmetic dpo/gsm8k evaluate": these parts alone; ONLY=none: the page from what is there.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+seeds=("$@")
+[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
+cd "$root"
+meed=${MEED:-build/release/bin/meed}
+base=.deps/models/smollm2-135m-instruct.gguf
+out=out/smollm2
+mkdir -p "$out"
+
+# train RECIPE NAME [settings]: into $out/NAME
+train() {
+  local recipe=$1 folder=$out/$2
+  shift 2
+  [ -f "$folder/report.html" ] && [ -d "$folder/final" ] && return
+  say "$folder"
+  "$meed" train "configs/$recipe.yaml" --resume run.output_dir="$folder" "$@" >> "$folder.log" 2>&1 || die "$recipe failed; its output is in $folder.log"
+}
+
+# evaluate DATA NAME SEED START RECIPE... [-- settings]: the policies that are there, beside the one that they start from
+evaluate() {
+  local recipe=$1 name=$2 seed=$3 models=$4
+  shift 4
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    [ -d "$out/$1-seed-$seed/final" ] && models+=", $out/$1-seed-$seed/final"
+    shift
+  done
+  [ "${1:-}" = -- ] && shift
+  local folder=$out/eval-$name-seed-$seed
+  [ "$(cat "$folder/models" 2>/dev/null)" = "$models" ] && return
+  say "$folder"
+  "$meed" eval "configs/eval/$recipe.yaml" output_dir="$folder" models="[$models]" "$@" > "$folder.log" 2>&1 || die "eval/$recipe failed; its output is in $folder.log"
+  echo "$models" > "$folder/models"
+}
+
+wanted() { [ -z "${ONLY:-}" ] || [[ " $ONLY " == *" $1 "* ]]; }
+
+for seed in "${seeds[@]}"; do
+  for recipe in dpo/arithmetic ppo/arithmetic grpo/hybrid_arithmetic cooper/arithmetic grpo/gsm8k ppo/gsm8k grpo/hybrid_gsm8k cooper/gsm8k dpo/gsm8k; do
+    wanted $recipe || continue
+    name=${recipe/\//-}
+    settings=(run.seed="$seed")
+    case $recipe in
+      cooper/arithmetic)
+        train reward_modelling/arithmetic_verifier verifier-arithmetic
+        settings+=("rewards[0].path=$out/verifier-arithmetic/final") ;;
+      cooper/gsm8k | grpo/hybrid_gsm8k) train cooper/gsm8k_verifier verifier-gsm8k ;;&
+      cooper/gsm8k) settings+=("rewards[0].path=$out/verifier-gsm8k/final") ;;
+      grpo/hybrid_gsm8k) settings+=("rewards[0].model.path=$out/verifier-gsm8k/final") ;;
+    esac
+    if [[ $recipe =~ ^(ppo/gsm8k|grpo/hybrid_gsm8k|cooper/gsm8k)$ && ! -d $out/$name-seed-$seed/warm_start/final && -d $out/grpo-gsm8k-seed-$seed/warm_start/final ]]; then
+      mkdir -p "$out/$name-seed-$seed"
+      cp -r "$out/grpo-gsm8k-seed-$seed/warm_start" "$out/$name-seed-$seed/"
+    fi
+    train $recipe "$name-seed-$seed" "${settings[@]}"
+  done
+  wanted evaluate || continue
+  evaluate arithmetic arithmetic "$seed" "$base" ppo-arithmetic dpo-arithmetic cooper-arithmetic
+  evaluate arithmetic hybrid-arithmetic "$seed" "$out/grpo-hybrid_arithmetic-seed-$seed/warm_start/final" grpo-hybrid_arithmetic -- 'data.system_prompt=You are a calculator.'
+  evaluate gsm8k gsm8k "$seed" "$out/grpo-gsm8k-seed-$seed/warm_start/final" grpo-gsm8k ppo-gsm8k grpo-hybrid_gsm8k cooper-gsm8k
+  evaluate gsm8k dpo-gsm8k "$seed" "$base" dpo-gsm8k
+done
+
+python3 - "$out" > docs/results/smollm2-policies.md.tmp <<'PY'
+import json, pathlib, re, statistics, sys
+out, page, notes = pathlib.Path(sys.argv[1]), pathlib.Path("docs/results/smollm2-policies.md"), pathlib.Path("docs/results/smollm2-policies.notes.md")
+SECTIONS = {
+    "Generated arithmetic": ["dpo/arithmetic", "ppo/arithmetic", "cooper/arithmetic", "grpo/hybrid_arithmetic"],
+    "GSM8K": ["grpo/gsm8k", "ppo/gsm8k", "grpo/hybrid_gsm8k", "cooper/gsm8k", "dpo/gsm8k"],
+}
+COLUMNS = ["recipe", "seed", "steps", "training", "accuracy before", "after", "difference", "KL", "seconds a step", "minutes", "peak memory, MB"]
+
+def metrics(folder, key):
+    values = [json.loads(line).get(key) for line in open(folder / "metrics.jsonl")]
+    return [value for value in values if value is not None]
+
+def ends(folder, key):
+    values = metrics(folder, key)
+    return f"{statistics.mean(values[:10]):.3f} to {statistics.mean(values[-10:]):.3f}"
+
+def accuracies():
+    """Accuracy before and after and their difference, by the policy's folder."""
+    found = {}
+    for path in out.glob("eval-*/results.json"):
+        results = json.loads(path.read_text())
+        before = next(x for x in results if x["metric"] == "rewards/math_answer")
+        for after in results:
+            if after["metric"] == "rewards/math_answer" and after["model"] != before["model"]:
+                difference = next(x for x in results if x["model"] == after["model"] and x["metric"].startswith("rewards/math_answer less"))
+                found[str(pathlib.Path(after["model"]).parent)] = [f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" for x in (before, after, difference)]
+    return found
+
+# Rows of runs that are not on this machine stay as the page has them.
+rows, verifiers = {}, {}
+for line in page.read_text().splitlines() if page.exists() else []:
+    if match := re.match(r"\| \[(\S+)\]\(\S+\) \| (\d+) \|", line):
+        rows[match[1], int(match[2])] = line
+    elif match := re.match(r"- verifier of (\S+, seed \d+|\S+):", line):
+        verifiers[match[1]] = line
+
+known = accuracies()
+for recipe in sum(SECTIONS.values(), []):
+    for folder in out.glob(f"{recipe.replace('/', '-')}-seed-*"):
+        if not (folder / "report.html").exists() or not (folder / "final").exists():
+            continue
+        seed = int(folder.name.rpartition("-")[2])
+        key = next(key for key in ("rewards/rule/mean", "rewards/math_answer/mean", "reward", "rewards/accuracies") if metrics(folder, key))
+        kl = metrics(folder, "objective/kl") or metrics(folder, "kl")
+        cells = [f"[{recipe}](../../configs/{recipe}.yaml)", seed, len(metrics(folder, "step_time")), f"`{key}` {ends(folder, key)}", *known.get(str(folder), ["", "", ""]),
+                 f"{statistics.mean(kl[-10:]):.3f}" if kl else "", f"{statistics.median(metrics(folder, 'step_time')):.1f}",
+                 f"{max(metrics(folder, 'elapsed_s')) / 60:.0f}", f"{max(metrics(folder, 'memory/peak_rss_mb')):.0f}"]
+        rows[recipe, seed] = "| " + " | ".join(map(str, cells)) + " |"
+        if recipe.startswith("cooper"):
+            held = metrics(folder, "verifier/heldout_accuracy")
+            verifiers[f"{recipe}, seed {seed}"] = (f"- verifier of {recipe}, seed {seed}: {sum(metrics(folder, 'verifier/pairs')):.0f} pairs learnt from; share of held-out texts on "
+                                                   f"their side of 1/2: {', '.join(f'{value:.3f}' for value in held)}")
+for name in ("reward_modelling/arithmetic_verifier", "cooper/gsm8k_verifier"):
+    folder = out / ("verifier-arithmetic" if "arithmetic" in name else "verifier-gsm8k")
+    if (folder / "report.html").exists():
+        verifiers[name] = f"- verifier of {name}: pairs with the right answer above the wrong one {ends(folder, 'accuracy')}"
+
+print("# SmolLM2-135M-Instruct, trained whole by the recipes\n")
+print("""Made by `scripts/results_smollm2.sh`: the recipes as they stand in `configs/`, in bfloat16 on 2 CPU cores. Training: means over the first and the last ten steps. Accuracy: greedy
+answers to the held-out problems of `configs/eval/arithmetic.yaml` and `configs/eval/gsm8k.yaml`, with intervals at 95 %; the difference is paired, over the same problems. On arithmetic
+DPO, PPO and Cooper start from the published model, as DPO does on GSM8K; the others from the recipe's own short SFT, which the GSM8K recipes share. KL: mean over the last ten steps,
+nats a completion (ppo) or a token (cooper); seconds a step: median.""")
+for title, recipes in SECTIONS.items():
+    print(f"\n## {title}\n\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for recipe in recipes:
+        mine = [row for key, row in sorted(rows.items()) if key[0] == recipe]
+        print("\n".join(mine) if mine else f"| [{recipe}](../../configs/{recipe}.yaml) | not run |" + " |" * (len(COLUMNS) - 2))
+    for recipe in recipes:
+        rises = [float(cell[0]) for key, row in rows.items() if key[0] == recipe and (cell := row.split(" | ")[6].split())]
+        if len(rises) > 1:
+            print(f"\n{recipe}: mean difference {statistics.mean(rises):+.3f}, standard deviation over {len(rises)} seeds {statistics.stdev(rises):.3f}.")
+print("\n## Verifiers\n")
+print("\n".join(line for _, line in sorted(verifiers.items())))
+if notes.exists():
+    print("\n" + notes.read_text().strip())
+PY
+mv docs/results/smollm2-policies.md.tmp docs/results/smollm2-policies.md
+say "written: docs/results/smollm2-policies.md"
