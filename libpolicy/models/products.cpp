@@ -10,12 +10,76 @@
 namespace meed {
 namespace {
 
-// Elements of the second factor that are widened at a time: 16 MB of float32.
-constexpr int64_t kBlockElements = int64_t{1} << 22;
-constexpr int64_t kMinBlockColumns = 64;
+// Elements of a factor that are widened at a time, 16 MB of float32, and of the largest memory that
+// is kept for the next product.
+constexpr int64_t kBlockElements = int64_t{1} << 22, kKeptElements = int64_t{1} << 24;
+constexpr int64_t kMinBlock = 64;
 
-bool widens(const at::Tensor& a) {
-  return a.is_cpu() && a.scalar_type() == at::kBFloat16 && !has_bfloat16_products();
+int64_t block_of(int64_t elements, int64_t others) {
+  return std::max(kMinBlock, elements / std::max<int64_t>(1, others));
+}
+
+bool is_narrow(const at::Tensor& factor) {
+  return factor.is_cpu() && factor.scalar_type() == at::kBFloat16;
+}
+
+bool widens(const at::Tensor& a, const at::Tensor& b) {
+  return (is_narrow(a) || is_narrow(b)) &&
+         (a.scalar_type() != b.scalar_type() || !has_bfloat16_products());
+}
+
+/// Memory for factors and sums in float32 that a thread keeps: to clear fresh pages takes as long
+/// as to widen.
+class Scratch {
+ public:
+  at::Tensor matrix(int64_t rows, int64_t columns) {
+    const int64_t elements = rows * columns;
+    if (elements > kKeptElements) return at::empty({rows, columns}, at::kFloat);
+    if (!memory_.defined() || memory_.numel() < elements)
+      memory_ = at::empty({elements}, at::kFloat);
+    return memory_.narrow(0, 0, elements).view({rows, columns});
+  }
+
+ private:
+  at::Tensor memory_;
+};
+
+/// The factor in float32; a transposed view stays one, so that memory is read in its order.
+at::Tensor widen(const at::Tensor& factor, Scratch& scratch) {
+  if (factor.scalar_type() == at::kFloat) return factor;
+  const bool transposed = factor.stride(0) == 1 && factor.stride(1) != 1;
+  const auto wide = transposed ? scratch.matrix(factor.size(1), factor.size(0)).t()
+                               : scratch.matrix(factor.size(0), factor.size(1));
+  wide.copy_(factor);
+  return wide;
+}
+
+/// float32 out = a b, added to what is there if asked. A tall second factor is taken some rows at a
+/// time, a wide one some columns.
+void multiply(const at::Tensor& out, bool add, const at::Tensor& a, const at::Tensor& b) {
+  thread_local Scratch scratch_a, scratch_b;
+  const int64_t N = a.size(0), K = a.size(1), M = b.size(1);
+  const auto product = [](at::Tensor into, bool added, const at::Tensor& x, const at::Tensor& y) {
+    if (added)
+      into.addmm_(x, y);
+    else
+      at::mm_out(into, x, y);
+  };
+  if (K > M) {
+    const int64_t step = block_of(kBlockElements, std::max(M, is_narrow(a) ? N : 0));
+    for (int64_t first = 0; first < K; first += step) {
+      const int64_t count = std::min(step, K - first);
+      product(out, add || first > 0, widen(a.narrow(1, first, count), scratch_a),
+              widen(b.narrow(0, first, count), scratch_b));
+    }
+    return;
+  }
+  const auto wide_a = widen(a, scratch_a);
+  const int64_t step = block_of(kBlockElements, K);
+  for (int64_t first = 0; first < M; first += step) {
+    const int64_t count = std::min(step, M - first);
+    product(out.narrow(1, first, count), add, wide_a, widen(b.narrow(1, first, count), scratch_b));
+  }
 }
 
 }  // namespace
@@ -30,32 +94,44 @@ bool has_bfloat16_products() {
 #endif
 }
 
+at::ScalarType product_dtype(const at::Tensor& a) {
+  return widens(a, a) ? at::kFloat : a.scalar_type();
+}
+
 void widened_product_out(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-  const auto wide_a = a.to(at::kFloat);
-  const int64_t columns = b.size(1),
-                step = std::max(kMinBlockColumns, kBlockElements / std::max<int64_t>(1, b.size(0)));
-  for (int64_t first = 0; first < columns; first += step) {
-    const int64_t count = std::min(step, columns - first);
-    out.narrow(1, first, count).copy_(at::mm(wide_a, b.narrow(1, first, count).to(at::kFloat)));
+  if (out.scalar_type() == at::kFloat) return multiply(out, /*add=*/false, a, b);
+  thread_local Scratch sums;
+  const int64_t M = b.size(1), step = block_of(kKeptElements, a.size(0));
+  for (int64_t first = 0; first < M; first += step) {
+    const int64_t count = std::min(step, M - first);
+    const auto wide = sums.matrix(a.size(0), count);
+    multiply(wide, /*add=*/false, a, b.narrow(1, first, count));
+    out.narrow(1, first, count).copy_(wide);
   }
 }
 
 void product_out(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-  if (widens(a)) return widened_product_out(out, a, b);
+  if (widens(a, b)) return widened_product_out(out, a, b);
   auto target = out;
   at::mm_out(target, a, b);
 }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
-  if (!widens(a)) return at::mm(a, b);
+  if (!widens(a, b)) return at::mm(a, b);
   const auto out = at::empty({a.size(0), b.size(1)}, a.options());
   widened_product_out(out, a, b);
   return out;
 }
 
+void add_widened_product(const at::Tensor& target, bool fresh, const at::Tensor& a,
+                         const at::Tensor& b) {
+  multiply(target, /*add=*/!fresh, a, b);
+}
+
 void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, const at::Tensor& b,
                  at::Tensor* scratch) {
   auto out = target;
+  if (widens(a, b)) return add_widened_product(target, fresh, a, b);
   if (a.scalar_type() == at::kFloat) {
     if (fresh)
       at::mm_out(out, a, b);
@@ -63,7 +139,6 @@ void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, cons
       out.addmm_(a, b);
     return;
   }
-  if (widens(a)) return add_product(target, fresh, a.to(at::kFloat), b.to(at::kFloat));
   if (a.is_cuda()) {
     at::addmm_out(out, out, a, b, /*out_dtype=*/at::kFloat, /*beta=*/fresh ? 0 : 1);
     return;

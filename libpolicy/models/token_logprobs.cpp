@@ -54,7 +54,7 @@ void add_to(Bf16& x, float y) { x = c10::BFloat16(value_of(x) + y).x; }
 /// The memory that every chunk's logits take in turn.
 at::Tensor logit_buffer(const at::Tensor& hidden_MD, int64_t vocabulary) {
   const int64_t rows = std::min(chunk_rows(vocabulary, hidden_MD.device()), hidden_MD.size(0));
-  return at::empty({rows, vocabulary}, hidden_MD.options());
+  return at::empty({rows, vocabulary}, hidden_MD.options().dtype(product_dtype(hidden_MD)));
 }
 
 struct Statistics {

@@ -68,6 +68,32 @@ TEST(Products, AllWaysAgree) {
   EXPECT_LT((wide.to(at::kDouble) - exact(a, b)).abs().max().item<double>(), 1e-4);
 }
 
+TEST(Products, ATallFactorIsAddedUpInBlocks) {
+  // 100 000 rows of 50 are two blocks.
+  const auto a = random({3, 100000}, 1), b = random({100000, 50}, 2);
+  const auto out = at::empty({3, 50}, a.options());
+  widened_product_out(out, a, b);
+  expect_rounded(out, exact(a, b));
+  // float32 beside bfloat16, and a sum on what is there.
+  const auto sum = at::full({3, 50}, 5.0f);
+  add_widened_product(sum, /*fresh=*/false, a.to(at::kFloat), b);
+  EXPECT_LT((sum.to(at::kDouble) - exact(a, b) - 5.0).abs().max().item<double>(), 1e-2);
+  add_widened_product(sum, /*fresh=*/true, a.t().contiguous().t(), b);
+  EXPECT_LT((sum.to(at::kDouble) - exact(a, b)).abs().max().item<double>(), 1e-2);
+}
+
+TEST(Products, FactorsOfTwoDtypes) {
+  const auto a = random({9, 64}, 1), b = random({64, 33}, 2);
+  const auto wide_a = a.to(at::kFloat), wide_b = b.to(at::kFloat);
+  const auto out = at::empty({9, 33}, a.options()), wide = at::empty({9, 33}, at::kFloat);
+  product_out(out, wide_a, b);
+  expect_rounded(out, exact(a, b));
+  product_out(wide, a, wide_b);
+  EXPECT_LT((wide.to(at::kDouble) - exact(a, b)).abs().max().item<double>(), 1e-4);
+  add_product(wide, /*fresh=*/false, wide_a, b);
+  EXPECT_LT((wide.to(at::kDouble) - 2.0 * exact(a, b)).abs().max().item<double>(), 1e-4);
+}
+
 TEST(Products, EmptyFactors) {
   const auto out = product(random({0, 8}, 1), random({8, 4}, 2));
   EXPECT_EQ(out.sizes(), at::IntArrayRef({0, 4}));
