@@ -3,7 +3,7 @@
 # held-out problems, and writes docs/results/smollm2-policies.md. What is finished is not run again. The GSM8K recipes share their SFT:
 # the first one trains it. Needs ../shared/data/gsm8k. About an hour and a half a seed on 2 CPU cores.
 #   scripts/results_smollm2.sh [seed ...]
-# ONLY="ppo/arithmetic dpo/gsm8k evaluate": these parts alone; ONLY=none: the page from what is there.
+# ONLY="ppo/arithmetic dpo/gsm8k": these recipes alone; ONLY=none: the page from what is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 seeds=("$@")
@@ -23,48 +23,43 @@ train() {
   "$meed" train "configs/$recipe.yaml" --resume run.output_dir="$folder" "$@" >> "$folder.log" 2>&1 || die "$recipe failed; its output is in $folder.log"
 }
 
-# evaluate DATA NAME SEED START RECIPE... [-- settings]: the policies that are there, beside the one that they start from
+# evaluate RECIPE NAME START [settings]: the policy $out/NAME beside the model that it started from
 evaluate() {
-  local recipe=$1 name=$2 seed=$3 models=$4
-  shift 4
-  while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    [ -d "$out/$1-seed-$seed/final" ] && models+=", $out/$1-seed-$seed/final"
-    shift
-  done
-  [ "${1:-}" = -- ] && shift
-  local folder=$out/eval-$name-seed-$seed
-  [ "$(cat "$folder/models" 2>/dev/null)" = "$models" ] && return
+  local recipe=$1 name=$2 start=$3 folder=$out/eval-$2
+  shift 3
+  [ -f "$folder/results.json" ] && return
   say "$folder"
-  "$meed" eval "configs/eval/$recipe.yaml" output_dir="$folder" models="[$models]" "$@" > "$folder.log" 2>&1 || die "eval/$recipe failed; its output is in $folder.log"
-  echo "$models" > "$folder/models"
+  "$meed" eval "configs/eval/$recipe.yaml" output_dir="$folder" models="[$start, $out/$name/final]" "$@" > "$folder.log" 2>&1 || die "eval/$recipe failed; its output is in $folder.log"
 }
-
-wanted() { [ -z "${ONLY:-}" ] || [[ " $ONLY " == *" $1 "* ]]; }
 
 for seed in "${seeds[@]}"; do
   for recipe in dpo/arithmetic ppo/arithmetic grpo/hybrid_arithmetic cooper/arithmetic grpo/gsm8k ppo/gsm8k grpo/hybrid_gsm8k cooper/gsm8k dpo/gsm8k; do
-    wanted $recipe || continue
-    name=${recipe/\//-}
-    settings=(run.seed="$seed")
+    [ -z "${ONLY:-}" ] || [[ " $ONLY " == *" $recipe "* ]] || continue
+    name=${recipe/\//-}-seed-$seed shared=$out/grpo-gsm8k-seed-$seed/warm_start
+    start=$base settings=(run.seed="$seed") eval_settings=()
     case $recipe in
       cooper/arithmetic)
         train reward_modelling/arithmetic_verifier verifier-arithmetic
-        settings+=("rewards[0].path=$out/verifier-arithmetic/final") ;;
-      cooper/gsm8k | grpo/hybrid_gsm8k) train cooper/gsm8k_verifier verifier-gsm8k ;;&
-      cooper/gsm8k) settings+=("rewards[0].path=$out/verifier-gsm8k/final") ;;
-      grpo/hybrid_gsm8k) settings+=("rewards[0].model.path=$out/verifier-gsm8k/final") ;;
+        settings+=("rewards[0].path=$out/verifier-arithmetic/final") eval_settings=('data.system_prompt=You are a calculator.') ;;
+      grpo/hybrid_gsm8k)
+        train cooper/gsm8k_verifier verifier-gsm8k
+        settings+=("rewards[0].model.path=$out/verifier-gsm8k/final") ;;
+      cooper/gsm8k)
+        train cooper/gsm8k_verifier verifier-gsm8k
+        settings+=("rewards[0].path=$out/verifier-gsm8k/final") ;;
+      ppo/arithmetic | grpo/hybrid_arithmetic) eval_settings=('data.kinds=[addition]' 'data.system_prompt=You are a calculator.') ;;
     esac
-    if [[ $recipe =~ ^(ppo/gsm8k|grpo/hybrid_gsm8k|cooper/gsm8k)$ && ! -d $out/$name-seed-$seed/warm_start/final && -d $out/grpo-gsm8k-seed-$seed/warm_start/final ]]; then
-      mkdir -p "$out/$name-seed-$seed"
-      cp -r "$out/grpo-gsm8k-seed-$seed/warm_start" "$out/$name-seed-$seed/"
+    if grep -q '^warm_start:' "configs/$recipe.yaml"; then
+      start=$out/$name/warm_start/final
+      if [[ $recipe == *gsm8k && ! -d $start && -d $shared/final ]]; then
+        mkdir -p "$out/$name"
+        cp -r "$shared" "$out/$name/"
+      fi
     fi
-    train $recipe "$name-seed-$seed" "${settings[@]}"
+    train $recipe "$name" "${settings[@]}"
+    [[ $recipe == *gsm8k ]] && problems=gsm8k || problems=arithmetic
+    evaluate $problems "$name" "$start" "${eval_settings[@]}"
   done
-  wanted evaluate || continue
-  evaluate arithmetic arithmetic "$seed" "$base" ppo-arithmetic dpo-arithmetic cooper-arithmetic
-  evaluate arithmetic hybrid-arithmetic "$seed" "$out/grpo-hybrid_arithmetic-seed-$seed/warm_start/final" grpo-hybrid_arithmetic -- 'data.system_prompt=You are a calculator.'
-  evaluate gsm8k gsm8k "$seed" "$out/grpo-gsm8k-seed-$seed/warm_start/final" grpo-gsm8k ppo-gsm8k grpo-hybrid_gsm8k cooper-gsm8k
-  evaluate gsm8k dpo-gsm8k "$seed" "$base" dpo-gsm8k
 done
 
 python3 - "$out" > docs/results/smollm2-policies.md.tmp <<'PY'
@@ -128,7 +123,7 @@ for name in ("reward_modelling/arithmetic_verifier", "cooper/gsm8k_verifier"):
 print("# SmolLM2-135M-Instruct, trained whole by the recipes\n")
 print("""Made by `scripts/results_smollm2.sh`: the recipes as they stand in `configs/`, in bfloat16 on 2 CPU cores. Training: means over the first and the last ten steps. Accuracy: greedy
 answers to the held-out problems of `configs/eval/arithmetic.yaml` and `configs/eval/gsm8k.yaml`, with intervals at 95 %; the difference is paired, over the same problems. On arithmetic
-DPO, PPO and Cooper start from the published model, as DPO does on GSM8K; the others from the recipe's own short SFT, which the GSM8K recipes share. KL: mean over the last ten steps,
+PPO and GRPO learn and answer additions, DPO and Cooper subtractions too. DPO starts from the published model, the others from the recipe's own short SFT, which the GSM8K recipes share. KL: mean over the last ten steps,
 nats a completion (ppo) or a token (cooper); seconds a step: median.""")
 for title, recipes in SECTIONS.items():
     print(f"\n## {title}\n\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
