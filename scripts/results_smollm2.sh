@@ -109,7 +109,7 @@ for recipe in sum(SECTIONS.values(), []):
         kl = metrics(folder, "objective/kl") or metrics(folder, "kl")
         cells = [f"[{recipe}](../../configs/{recipe}.yaml)", seed, len(metrics(folder, "step_time")), f"`{key}` {ends(folder, key)}", *known.get(str(folder), ["", "", ""]),
                  f"{statistics.mean(kl[-10:]):.3f}" if kl else "", f"{statistics.median(metrics(folder, 'step_time')):.1f}",
-                 f"{max(metrics(folder, 'elapsed_s')) / 60:.0f}", f"{max(metrics(folder, 'memory/peak_rss_mb')):.0f}"]
+                 f"{sum(max(metrics(x, 'elapsed_s')) for x in (folder, folder / 'warm_start') if x.exists()) / 60:.0f}", f"{max(metrics(folder, 'memory/peak_rss_mb')):.0f}"]
         rows[recipe, seed] = "| " + " | ".join(map(str, cells)) + " |"
         if recipe.startswith("cooper"):
             held = metrics(folder, "verifier/heldout_accuracy")
@@ -124,7 +124,7 @@ print("# SmolLM2-135M-Instruct, trained whole by the recipes\n")
 print("""Made by `scripts/results_smollm2.sh`: the recipes as they stand in `configs/`, in bfloat16 on 2 CPU cores. Training: means over the first and the last ten steps. Accuracy: greedy
 answers to the held-out problems of `configs/eval/arithmetic.yaml` and `configs/eval/gsm8k.yaml`, with intervals at 95 %; the difference is paired, over the same problems. On arithmetic
 PPO and GRPO learn and answer additions, DPO and Cooper subtractions too. DPO starts from the published model, the others from the recipe's own short SFT, which the GSM8K recipes share. KL: mean over the last ten steps,
-nats a completion (ppo) or a token (cooper); seconds a step: median.""")
+nats a completion (ppo) or a token (cooper); seconds a step: median; minutes: with the SFT.""")
 for title, recipes in SECTIONS.items():
     print(f"\n## {title}\n\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for recipe in recipes:
