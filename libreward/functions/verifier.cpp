@@ -75,13 +75,12 @@ class Verifier final : public RewardFunction, public TrainableReward {
 
   at::Tensor logits(std::span<const Text> texts) override {
     std::vector<at::Tensor> parts{at::empty({0})};
-    std::vector<EncodedPair> pending;
+    std::vector<RewardText> pending;
     int64_t tokens = 0;
     const auto flush = [&] {
       if (pending.empty()) return;
-      std::vector<RewardModel::Row> rows;
-      for (const auto& [prompt, completion] : pending) rows.push_back({prompt, {completion}});
-      parts.push_back(model_->forward(rows).rewards_B.to(at::kFloat));
+      parts.push_back(
+          model_->forward(std::span<const RewardText>(pending)).rewards_B.to(at::kFloat));
       pending.clear();
       tokens = 0;
     };
@@ -110,7 +109,7 @@ class Verifier final : public RewardFunction, public TrainableReward {
   }
 
  private:
-  EncodedPair encode(const Text& text) const {
+  RewardText encode(const Text& text) const {
     const auto& reference = column(*text.example, config_.reference_column, "verifier");
     const auto prompt = with_reference(text.example->prompt, config_.pattern, reference);
     Content completion;
@@ -121,7 +120,9 @@ class Verifier final : public RewardFunction, public TrainableReward {
       completion.text = text.completion;
     auto pair = encode_pair(*tokenizer_, prompt, completion);
     truncate_start(pair, config_.max_length);
-    return pair;
+    return {.prompt_ids = std::move(pair.prompt_ids),
+            .completion_ids = std::move(pair.completion_ids),
+            .step_ends = {}};
   }
 
   Config config_;

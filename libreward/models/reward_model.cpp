@@ -284,6 +284,17 @@ HeadOutput RewardModel::forward(std::span<const Row> rows) {
   return output;
 }
 
+HeadOutput RewardModel::forward(std::span<const RewardText> texts) {
+  std::vector<Row> rows;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    if (i == 0 || texts[i].prompt_ids != texts[i - 1].prompt_ids)
+      rows.push_back({texts[i].prompt_ids, {}});
+    rows.back().completions.emplace_back(texts[i].completion_ids);
+    rows.back().step_ends.push_back(texts[i].step_ends);
+  }
+  return forward(rows);
+}
+
 void RewardModel::save(const std::filesystem::path& folder, const Tokenizer* tokenizer,
                        at::ScalarType dtype) const {
   if (encoder_) {

@@ -49,6 +49,8 @@ class RewardModel {
   /// "steps" one for each step. A completion without tokens is read at its prompt's end; throws
   /// InternalError where both are empty.
   HeadOutput forward(std::span<const Row> rows);
+  /// The same of texts, one by one; those that follow one another with one prompt share it.
+  HeadOutput forward(std::span<const RewardText> texts);
   const RewardHead& head() const { return *head_; }
   const RewardFormat& format() const { return format_; }
   RewardReader reader() const { return encoder_ ? RewardReader::kEncoder : RewardReader::kDecoder; }

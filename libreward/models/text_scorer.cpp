@@ -81,15 +81,8 @@ class ModelScorer final : public TextScorer {
     int64_t tokens = 0;
     const auto flush = [&] {
       if (batch.empty()) return;
-      // Completions that follow one another with one prompt share it.
-      std::vector<RewardModel::Row> rows;
-      for (size_t i = 0; i < batch.size(); ++i) {
-        if (i == 0 || batch[i].prompt_ids != batch[i - 1].prompt_ids)
-          rows.push_back({batch[i].prompt_ids, {}});
-        rows.back().completions.emplace_back(batch[i].completion_ids);
-        rows.back().step_ends.push_back(batch[i].step_ends);
-      }
-      visit(model_->forward(rows), std::span<const RewardText>(batch));
+      const std::span<const RewardText> encoded = batch;
+      visit(model_->forward(encoded), encoded);
       batch.clear();
       tokens = 0;
     };
