@@ -1,7 +1,14 @@
-# What the scripts share. Source it; it sets `root` (the project) and `deps` (what was fetched).
+# What the scripts share. Source it; it sets `root` (the project), `deps` (what was fetched) and `meed` (the program; MEED names another).
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 deps=${MEED_DEPS_DIR:-$root/.deps}
 started=$SECONDS
+meed=${MEED:-build/release/bin/meed}  # seen from $root
+
+# Sets `seeds` to the ones given, or to three.
+take_seeds() {
+  seeds=("$@")
+  [ $# -gt 0 ] || seeds=(0 1 2)
+}
 
 say() { printf '[%4d s] %s\n' $((SECONDS - started)) "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

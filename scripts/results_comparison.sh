@@ -5,7 +5,6 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
-meed=${MEED:-build/release/bin/meed}
 for data in hh_rlhf gsm8k; do
   folder=out/compare-${data%_rlhf}
   say "$data"

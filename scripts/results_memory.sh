@@ -5,7 +5,6 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
-meed=${MEED:-build/release/bin/meed}
 steps=(run.max_steps=200 run.save_steps=0 optim.lr_scheduler_type=constant)
 train() {
   local name=$1 recipe=$2

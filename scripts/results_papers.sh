@@ -13,7 +13,6 @@ case $page in
 esac
 shift
 cd "$root"
-meed=${MEED:-build/release/bin/meed}
 mkdir -p out/results
 recipes=()
 for recipe in configs/paper/*.yaml; do

@@ -3,14 +3,13 @@
 #   scripts/results_quickstart.sh [seed ...]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-seeds=("$@")
-[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
+take_seeds "$@"
 cd "$root"
 for seed in "${seeds[@]}"; do
   out=out/quickstart-seed-$seed
   [ -f "$out/report.html" ] && continue
   rm -rf "$out"
-  ${MEED:-build/release/bin/meed} train configs/quickstart.yaml run.seed="$seed" run.output_dir="$out"
+  "$meed" train configs/quickstart.yaml run.seed="$seed" run.output_dir="$out"
 done
 python3 - "${seeds[@]}" > docs/results/quickstart.md <<'PY'
 import json, statistics, sys

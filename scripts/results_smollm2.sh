@@ -6,10 +6,8 @@
 # ONLY="ppo/arithmetic dpo/gsm8k": these recipes alone; ONLY=none: the page from what is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-seeds=("$@")
-[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
+take_seeds "$@"
 cd "$root"
-meed=${MEED:-build/release/bin/meed}
 base=.deps/models/smollm2-135m-instruct.gguf
 out=out/smollm2
 mkdir -p "$out"
@@ -41,12 +39,10 @@ for seed in "${seeds[@]}"; do
       cooper/arithmetic)
         train reward_modelling/arithmetic_verifier verifier-arithmetic
         settings+=("rewards[0].path=$out/verifier-arithmetic/final") eval_settings=('data.system_prompt=You are a calculator.') ;;
-      grpo/hybrid_gsm8k)
+      grpo/hybrid_gsm8k | cooper/gsm8k)
         train cooper/gsm8k_verifier verifier-gsm8k
-        settings+=("rewards[0].model.path=$out/verifier-gsm8k/final") ;;
-      cooper/gsm8k)
-        train cooper/gsm8k_verifier verifier-gsm8k
-        settings+=("rewards[0].path=$out/verifier-gsm8k/final") ;;
+        [ $recipe = cooper/gsm8k ] && key=path || key=model.path
+        settings+=("rewards[0].$key=$out/verifier-gsm8k/final") ;;
       ppo/arithmetic | grpo/hybrid_arithmetic) eval_settings=('data.kinds=[addition]' 'data.system_prompt=You are a calculator.') ;;
     esac
     if grep -q '^warm_start:' "configs/$recipe.yaml"; then
@@ -63,7 +59,7 @@ for seed in "${seeds[@]}"; do
 done
 
 python3 - "$out" > docs/results/smollm2-policies.md.tmp <<'PY'
-import json, pathlib, re, statistics, sys
+import functools, json, pathlib, re, statistics, sys
 out, page, notes = pathlib.Path(sys.argv[1]), pathlib.Path("docs/results/smollm2-policies.md"), pathlib.Path("docs/results/smollm2-policies.notes.md")
 SECTIONS = {
     "Generated arithmetic": ["dpo/arithmetic", "ppo/arithmetic", "cooper/arithmetic", "grpo/hybrid_arithmetic"],
@@ -71,25 +67,25 @@ SECTIONS = {
 }
 COLUMNS = ["recipe", "seed", "steps", "training", "accuracy before", "after", "difference", "KL", "seconds a step", "minutes", "peak memory, MB"]
 
+@functools.cache
+def lines_of(folder):
+    return [json.loads(line) for line in open(folder / "metrics.jsonl")]
+
 def metrics(folder, key):
-    values = [json.loads(line).get(key) for line in open(folder / "metrics.jsonl")]
-    return [value for value in values if value is not None]
+    return [line[key] for line in lines_of(folder) if line.get(key) is not None]
 
 def ends(folder, key):
     values = metrics(folder, key)
     return f"{statistics.mean(values[:10]):.3f} to {statistics.mean(values[-10:]):.3f}"
 
-def accuracies():
-    """Accuracy before and after and their difference, by the policy's folder."""
-    found = {}
-    for path in out.glob("eval-*/results.json"):
-        results = json.loads(path.read_text())
-        before = next(x for x in results if x["metric"] == "rewards/math_answer")
-        for after in results:
-            if after["metric"] == "rewards/math_answer" and after["model"] != before["model"]:
-                difference = next(x for x in results if x["model"] == after["model"] and x["metric"].startswith("rewards/math_answer less"))
-                found[str(pathlib.Path(after["model"]).parent)] = [f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" for x in (before, after, difference)]
-    return found
+def accuracies(name):
+    """Accuracy before and after and their difference, as the evaluation writes them."""
+    path = out / f"eval-{name}" / "results.json"
+    if not path.exists():
+        return ["", "", ""]
+    return [f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})"
+            for metric in ("rewards/math_answer", "rewards/math_answer less")
+            for x in json.loads(path.read_text()) if x["metric"].partition(" that of")[0] == metric]
 
 # Rows of runs that are not on this machine stay as the page has them.
 rows, verifiers = {}, {}
@@ -99,7 +95,6 @@ for line in page.read_text().splitlines() if page.exists() else []:
     elif match := re.match(r"- verifier of (\S+, seed \d+|\S+):", line):
         verifiers[match[1]] = line
 
-known = accuracies()
 for recipe in sum(SECTIONS.values(), []):
     for folder in out.glob(f"{recipe.replace('/', '-')}-seed-*"):
         if not (folder / "report.html").exists() or not (folder / "final").exists():
@@ -107,7 +102,7 @@ for recipe in sum(SECTIONS.values(), []):
         seed = int(folder.name.rpartition("-")[2])
         key = next(key for key in ("rewards/rule/mean", "rewards/math_answer/mean", "reward", "rewards/accuracies") if metrics(folder, key))
         kl = metrics(folder, "objective/kl") or metrics(folder, "kl")
-        cells = [f"[{recipe}](../../configs/{recipe}.yaml)", seed, len(metrics(folder, "step_time")), f"`{key}` {ends(folder, key)}", *known.get(str(folder), ["", "", ""]),
+        cells = [f"[{recipe}](../../configs/{recipe}.yaml)", seed, len(metrics(folder, "step_time")), f"`{key}` {ends(folder, key)}", *accuracies(folder.name),
                  f"{statistics.mean(kl[-10:]):.3f}" if kl else "", f"{statistics.median(metrics(folder, 'step_time')):.1f}",
                  f"{sum(max(metrics(x, 'elapsed_s')) for x in (folder, folder / 'warm_start') if x.exists()) / 60:.0f}", f"{max(metrics(folder, 'memory/peak_rss_mb')):.0f}"]
         rows[recipe, seed] = "| " + " | ".join(map(str, cells)) + " |"

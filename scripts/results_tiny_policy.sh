@@ -4,10 +4,8 @@
 #   scripts/results_tiny_policy.sh [seed ...]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-seeds=("$@")
-[ ${#seeds[@]} -gt 0 ] || seeds=(0 1 2)
+take_seeds "$@"
 cd "$root"
-meed=${MEED:-build/release/bin/meed}
 recipe=configs/ppo/tiny_arithmetic.yaml
 declare -A algorithms=(
   [ppo]='{type: ppo, num_ppo_epochs: 2, kl_coef: 0.02, vf_coef: 0.5, lam: 0.95}'

@@ -54,32 +54,12 @@ at::Tensor widen(const at::Tensor& factor, Scratch& scratch) {
   return wide;
 }
 
-/// float32 out = a b, added to what is there if asked. A tall second factor is taken some rows at a
-/// time, a wide one some columns.
-void multiply(const at::Tensor& out, bool add, const at::Tensor& a, const at::Tensor& b) {
-  thread_local Scratch scratch_a, scratch_b;
-  const int64_t N = a.size(0), K = a.size(1), M = b.size(1);
-  const auto product = [](at::Tensor into, bool added, const at::Tensor& x, const at::Tensor& y) {
-    if (added)
-      into.addmm_(x, y);
-    else
-      at::mm_out(into, x, y);
-  };
-  if (K > M) {
-    const int64_t step = block_of(kBlockElements, std::max(M, is_narrow(a) ? N : 0));
-    for (int64_t first = 0; first < K; first += step) {
-      const int64_t count = std::min(step, K - first);
-      product(out, add || first > 0, widen(a.narrow(1, first, count), scratch_a),
-              widen(b.narrow(0, first, count), scratch_b));
-    }
-    return;
-  }
-  const auto wide_a = widen(a, scratch_a);
-  const int64_t step = block_of(kBlockElements, K);
-  for (int64_t first = 0; first < M; first += step) {
-    const int64_t count = std::min(step, M - first);
-    product(out.narrow(1, first, count), add, wide_a, widen(b.narrow(1, first, count), scratch_b));
-  }
+/// target = a b, added to what is there unless `fresh`; all of one dtype.
+void add_plain_product(at::Tensor target, bool fresh, const at::Tensor& a, const at::Tensor& b) {
+  if (fresh)
+    at::mm_out(target, a, b);
+  else
+    target.addmm_(a, b);
 }
 
 }  // namespace
@@ -99,13 +79,13 @@ at::ScalarType product_dtype(const at::Tensor& a) {
 }
 
 void widened_product_out(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-  if (out.scalar_type() == at::kFloat) return multiply(out, /*add=*/false, a, b);
+  if (out.scalar_type() == at::kFloat) return add_widened_product(out, /*fresh=*/true, a, b);
   thread_local Scratch sums;
   const int64_t M = b.size(1), step = block_of(kKeptElements, a.size(0));
   for (int64_t first = 0; first < M; first += step) {
     const int64_t count = std::min(step, M - first);
     const auto wide = sums.matrix(a.size(0), count);
-    multiply(wide, /*add=*/false, a, b.narrow(1, first, count));
+    add_widened_product(wide, /*fresh=*/true, a, b.narrow(1, first, count));
     out.narrow(1, first, count).copy_(wide);
   }
 }
@@ -125,20 +105,32 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
 
 void add_widened_product(const at::Tensor& target, bool fresh, const at::Tensor& a,
                          const at::Tensor& b) {
-  multiply(target, /*add=*/!fresh, a, b);
+  thread_local Scratch scratch_a, scratch_b;
+  const int64_t N = a.size(0), K = a.size(1), M = b.size(1);
+  // A tall second factor is taken some rows at a time, a wide one some columns.
+  if (K > M) {
+    const int64_t step = block_of(kBlockElements, std::max(M, is_narrow(a) ? N : 0));
+    for (int64_t first = 0; first < K; first += step) {
+      const int64_t count = std::min(step, K - first);
+      add_plain_product(target, fresh && first == 0, widen(a.narrow(1, first, count), scratch_a),
+                        widen(b.narrow(0, first, count), scratch_b));
+    }
+    return;
+  }
+  const auto wide_a = widen(a, scratch_a);
+  const int64_t step = block_of(kBlockElements, K);
+  for (int64_t first = 0; first < M; first += step) {
+    const int64_t count = std::min(step, M - first);
+    add_plain_product(target.narrow(1, first, count), fresh, wide_a,
+                      widen(b.narrow(1, first, count), scratch_b));
+  }
 }
 
 void add_product(const at::Tensor& target, bool fresh, const at::Tensor& a, const at::Tensor& b,
                  at::Tensor* scratch) {
   auto out = target;
   if (widens(a, b)) return add_widened_product(target, fresh, a, b);
-  if (a.scalar_type() == at::kFloat) {
-    if (fresh)
-      at::mm_out(out, a, b);
-    else
-      out.addmm_(a, b);
-    return;
-  }
+  if (a.scalar_type() == at::kFloat) return add_plain_product(target, fresh, a, b);
   if (a.is_cuda()) {
     at::addmm_out(out, out, a, b, /*out_dtype=*/at::kFloat, /*beta=*/fresh ? 0 : 1);
     return;
