@@ -93,6 +93,12 @@ EvaluationResult clustered_share(const std::string& model, const std::string& me
   return {model, metric, p, centre - half, centre + half, plain.count};
 }
 
+std::vector<double> paired_differences(std::vector<double> values,
+                                       const std::vector<double>& of_first) {
+  for (size_t i = 0; i < values.size(); ++i) values[i] -= of_first[i];
+  return values;
+}
+
 EvaluationResult summarise_mean(const std::string& model, const std::string& metric,
                                 const std::vector<double>& values) {
   const auto count = static_cast<double>(values.size());
@@ -167,22 +173,23 @@ class GenerationEvaluation final : public Evaluation {
       throw ConfigError("rewards: the generation evaluation needs at least one reward function");
     std::vector<EvaluationResult> results;
     std::map<std::string, std::vector<double>> first;
-    for_each_model(
-        recipe, context,
-        [&](const std::string& path, const std::vector<RolloutGroup>&,
-            const PipelineScores& scored) {
-          const auto measure = [&](const std::string& metric, const at::Tensor& values_PG) {
-            const auto values_P = row_means(values_PG);
-            results.push_back(summarise_mean(path, metric, finite(values_P)));
-            const auto [of_first, is_first] = first.emplace(metric, values_P);
-            if (is_first) return;
-            results.push_back(summarise_mean(path, metric + " less that of " + recipe.models[0],
-                                             finite(difference(values_P, of_first->second))));
-          };
-          measure("reward", scored.rewards_PG);
-          for (const auto& [name, values_PG] : scored.components)
-            measure("rewards/" + name, values_PG);
-        });
+    for_each_model(recipe, context,
+                   [&](const std::string& path, const std::vector<RolloutGroup>&,
+                       const PipelineScores& scored) {
+                     const auto measure = [&](const std::string& metric,
+                                              const at::Tensor& values_PG) {
+                       const auto values_P = row_means(values_PG);
+                       results.push_back(summarise_mean(path, metric, finite(values_P)));
+                       const auto [of_first, is_first] = first.emplace(metric, values_P);
+                       if (is_first) return;
+                       results.push_back(
+                           summarise_mean(path, metric + " less that of " + recipe.models[0],
+                                          finite(paired_differences(values_P, of_first->second))));
+                     };
+                     measure("reward", scored.rewards_PG);
+                     for (const auto& [name, values_PG] : scored.components)
+                       measure("rewards/" + name, values_PG);
+                   });
     return results;
   }
 
@@ -192,13 +199,6 @@ class GenerationEvaluation final : public Evaluation {
     const auto means_P = values_PG.nanmean(1).to(at::kDouble).contiguous();
     const auto* begin = means_P.const_data_ptr<double>();
     return {begin, begin + means_P.numel()};
-  }
-
-  /// Of the same rows, so that the rows' own difficulty cancels.
-  static std::vector<double> difference(std::vector<double> values_P,
-                                        const std::vector<double>& of_first_P) {
-    for (size_t p = 0; p < values_P.size(); ++p) values_P[p] -= of_first_P[p];
-    return values_P;
   }
 
   static std::vector<double> finite(std::vector<double> values) {

@@ -51,6 +51,10 @@ void for_each_model(
 
 inline constexpr double kZ95 = 1.959964;  ///< two-sided 95 % of the normal distribution
 
+/// What a model's values are above the first model's on the same rows, so that the rows' own
+/// difficulty cancels.
+std::vector<double> paired_differences(std::vector<double> values,
+                                       const std::vector<double>& of_first);
 /// Mean of values with mean +- 1.96 standard errors.
 EvaluationResult summarise_mean(const std::string& model, const std::string& metric,
                                 const std::vector<double>& values);

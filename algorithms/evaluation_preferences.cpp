@@ -56,10 +56,8 @@ class PreferenceAccuracy final : public Evaluation {
           first_name = name;
           continue;
         }
-        std::vector<double> differences;
-        for (size_t i = 0; i < right.size(); ++i) differences.push_back(right[i] - first[i]);
-        results.push_back(
-            clustered_mean(name, "accuracy less that of " + first_name, differences, cluster_of_));
+        results.push_back(clustered_mean(name, "accuracy less that of " + first_name,
+                                         paired_differences(right, first), cluster_of_));
       }
     }
     return results;
