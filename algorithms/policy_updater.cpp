@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <set>
 
 #include "algorithms/training_run.h"
 #include "libpolicy/text/chat_template.h"
@@ -63,11 +64,17 @@ void PolicyUpdater::update(Learner& learner, int64_t share, bool first) {
   if (algorithm_.needs_current_logprobs()) compute_current_logprobs(mine);
   algorithm_.begin_update(*scored_, mine, run_.comm());
   const auto totals = totals_of(mine);
+  const size_t num_learning = learning_first(mine);
   int64_t tokens = 0;
-  for (const auto& batch : micro_batches(mine)) {
-    const auto packed = pack(batch);
-    learner.accumulate(loss(batch, packed, totals, first));
-    tokens += packed.batch.num_tokens();
+  for (const bool learning : {true, false}) {
+    const auto items = std::span(mine).subspan(learning ? 0 : num_learning,
+                                               learning ? num_learning : std::dynamic_extent);
+    const at::AutoGradMode gradient(learning);
+    for (const auto& batch : micro_batches(items)) {
+      const auto packed = pack(batch);
+      learner.accumulate(loss(batch, packed, totals, first));
+      tokens += packed.batch.num_tokens();
+    }
   }
   learner.update();
   algorithm_.end_update(run_.comm(), run_.recorder());
@@ -252,6 +259,23 @@ UpdateTotals PolicyUpdater::totals_of(std::span<const CompletionTokens> items) c
           .num_groups = sums[3].item<double>()};
 }
 
+double PolicyUpdater::advantage_of(const CompletionTokens& item) const {
+  return advantages_PG_[static_cast<int64_t>(item.group)][static_cast<int64_t>(item.index)]
+      .item<double>();
+}
+
+/// Moves the groups that learn to the front and returns how many items they have. One always does:
+/// the optimiser's momentum goes on where every gradient is zero.
+size_t PolicyUpdater::learning_first(std::span<CompletionTokens> items) const {
+  std::set<size_t> learning;
+  for (const auto& item : items)
+    if (algorithm_.learns_from(item, advantage_of(item))) learning.insert(item.group);
+  if (learning.empty() && !items.empty()) learning.insert(items.front().group);
+  const auto rest = std::stable_partition(
+      items.begin(), items.end(), [&](const auto& item) { return learning.contains(item.group); });
+  return static_cast<size_t>(rest - items.begin());
+}
+
 LossOutput PolicyUpdater::loss(std::span<const CompletionTokens> items, const Packed& packed,
                                const UpdateTotals& totals, bool first) {
   const auto tokens = token_logprobs(policy_.model(), packed.batch, packed.selected_M,
@@ -276,9 +300,7 @@ PolicyBatch PolicyUpdater::make_batch(std::span<const CompletionTokens> items, c
   std::vector<float> advantages, sampled;
   for (const auto& item : items) {
     const auto& completion = scored_->groups[item.group].completions[item.index];
-    advantages.push_back(
-        advantages_PG_[static_cast<int64_t>(item.group)][static_cast<int64_t>(item.index)]
-            .item<float>());
+    advantages.push_back(static_cast<float>(advantage_of(item)));
     sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
   }
   batch.mask_M = gathered(items, &CompletionTokens::mask_T);

@@ -92,6 +92,10 @@ class Rloo final : public OnlineAlgorithm {
               {each.mask_T.numel()});
   }
 
+  bool learns_from(const CompletionTokens& completion, double) const override {
+    return completion.advantages_T.any().item<bool>();
+  }
+
   LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals, int64_t) override {
     return policy_gradient_loss(
         {.logprobs_M = batch.logprobs_M,

@@ -70,6 +70,35 @@ TEST_F(Optimisers, WithCriticOrWithoutGiveTheSameOnTwoProcesses) {
   expect_equal_in_two_processes(preferences("kto", "type: kto", /*paired=*/false), "kto", half);
 }
 
+/// A KL of next to no weight lets every group learn: the groups without a spread of rewards, which
+/// are read without a gradient otherwise, must not have changed anything.
+TEST_F(Optimisers, GroupsThatTeachNothingAreReadForTheirMetricsAlone) {
+  const std::string rewards = "[{type: format, pattern: \"[a-m]{3}\", match: search}]";
+  for (const std::string rest : {"num_iterations: 2", "num_iterations: 2, loss_type: vespo"}) {
+    const auto path = online("equal_groups", "type: grpo, " + rest, rewards);
+    const auto skips = folder_ / "equal_groups-skip", learns = folder_ / "equal_groups-learn";
+    fs::remove_all(skips);
+    fs::remove_all(learns);
+    ASSERT_EQ(run("train " + path + " run.max_steps=8 run.output_dir=" + skips.string()), 0)
+        << errors();
+    ASSERT_EQ(run("train " + path +
+                  " run.max_steps=8 algorithm.beta=1.0e-30 run.output_dir=" + learns.string()),
+              0)
+        << errors();
+    double unvaried = 0.0;
+    for (const auto* key :
+         {"loss", "grad_norm", "entropy", "sampling/sampling_logp_difference/mean"}) {
+      const auto a = metric(skips, key), b = metric(learns, key);
+      ASSERT_EQ(a.size(), b.size());
+      EXPECT_FALSE(a.empty()) << key;
+      for (size_t i = 0; i < a.size(); ++i)
+        EXPECT_NEAR(a[i], b[i], 1e-5) << key << " step " << i + 1;
+    }
+    for (const double share : metric(skips, "frac_reward_zero_std")) unvaried += share;
+    EXPECT_GT(unvaried, 0.5);
+  }
+}
+
 TEST_F(Optimisers, StateOfTheirOwnComesBackOnResume) {
   expect_same_after_resuming(
       online("ppo_resume", "type: ppo, num_ppo_epochs: 1, kl_target: 0.1, kl_horizon: 50",

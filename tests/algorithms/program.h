@@ -20,17 +20,20 @@ namespace meed {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-inline const fs::path kTokenizer = fs::path(MEED_SOURCE_DIR) / ".deps/models/smollm2-135m-instruct.gguf";
+inline const fs::path kTokenizer =
+    fs::path(MEED_SOURCE_DIR) / ".deps/models/smollm2-135m-instruct.gguf";
 
-/// The loss of each step of a run.
-inline std::vector<double> losses(const fs::path& output_dir) {
+/// A metric of each step of a run that has it.
+inline std::vector<double> metric(const fs::path& output_dir, const std::string& key) {
   std::vector<double> values;
   std::ifstream file(output_dir / "metrics.jsonl");
   for (std::string line; std::getline(file, line);)
-    if (const auto json = Json::parse(line); json.contains("loss"))
-      values.push_back(json["loss"].get<double>());
+    if (const auto json = Json::parse(line); json.contains(key))
+      values.push_back(json[key].get<double>());
   return values;
 }
+
+inline std::vector<double> losses(const fs::path& output_dir) { return metric(output_dir, "loss"); }
 
 /// Runs the real program on a model of random weights that reads SmolLM2's tokenizer.
 class ProgramTest : public ::testing::Test {
@@ -110,7 +113,8 @@ class ProgramTest : public ::testing::Test {
     const auto a = losses(one), b = losses(many);
     ASSERT_EQ(a.size(), b.size()) << name;
     EXPECT_FALSE(a.empty()) << name;
-    for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5) << name << " step " << i + 1;
+    for (size_t i = 0; i < a.size(); ++i)
+      EXPECT_NEAR(a[i], b[i], 1e-5) << name << " step " << i + 1;
   }
   static void expect_equal_in_two_processes(const std::string& path, const std::string& name,
                                             const std::string& half) {
