@@ -14,7 +14,7 @@
 #include "libpolicy/distributed/communicator.h"
 #include "libpolicy/optim/adamw.h"
 #include "libpolicy/optim/clip_grad_norm.h"
-#include "libpolicy/text/other_number.h"
+#include "libpolicy/text/wrong_solutions.h"
 #include "libreward/reference_prompt.h"
 #include "libreward/reward_pipeline.h"
 

@@ -1,5 +1,6 @@
 #include "libreward/reference_prompt.h"
 
+#include "libpolicy/text/answer.h"
 #include "libpolicy/text/placeholders.h"
 
 namespace meed {
@@ -19,8 +20,11 @@ Content with_text(Content completion, const std::string& text) {
 
 Content with_reference(const Content& prompt, const std::string& pattern,
                        const std::string& reference) {
-  return with_text(prompt, fill_placeholders(pattern, {{"prompt", completion_text(prompt)},
-                                                       {"reference", reference}}));
+  const auto answer = find_answer(reference);
+  return with_text(
+      prompt, fill_placeholders(pattern, {{"prompt", completion_text(prompt)},
+                                          {"reference", reference},
+                                          {"final_answer", answer ? answer->text : reference}}));
 }
 
 }  // namespace meed

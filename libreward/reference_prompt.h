@@ -6,8 +6,9 @@
 
 namespace meed {
 
-/// The prompt with a reference answer in it: `pattern` with {prompt} and {reference} filled in,
-/// where {prompt} is the text or, of a conversation, its last message, which is replaced.
+/// The prompt with a reference answer in it: `pattern` with {prompt}, {reference} and
+/// {final_answer} filled in, where {prompt} is the text or, of a conversation, its last message,
+/// which is replaced, and {final_answer} what find_answer() finds in the reference, or all of it.
 Content with_reference(const Content& prompt, const std::string& pattern,
                        const std::string& reference);
 

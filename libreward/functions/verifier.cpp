@@ -28,11 +28,10 @@ class Verifier final : public RewardFunction, public TrainableReward {
       v.field("path", path, "Folder of a reward model with one output.");
       v.required("path");
       v.field("reference_column", reference_column, "Column with the reference answer.");
-      v.field(
-          "template", pattern,
-          "What stands before the completion; {prompt} (of a conversation its last message) and "
-          "{reference} are filled in. The rows "
-          "that the model learnt from had the same.");
+      v.field("template", pattern,
+              "What stands before the completion; {prompt} (of a conversation its last message), "
+              "{reference} and {final_answer} (what the reference, a worked solution, ends in) are "
+              "filled in. The rows that the model learnt from had the same.");
       v.field("trainable", trainable, "Let an algorithm (cooper) train it while it serves.");
       v.field("max_length", max_length, "Longer texts lose the start of their prompt.");
       v.field("max_tokens_per_micro_batch", max_tokens_per_micro_batch,

@@ -104,6 +104,35 @@ TEST(RankedPairs, GiveEveryPairOfUnequalScores) {
             std::string::npos);
 }
 
+TEST(Verification, WrongCompletionsHaveAnotherNumberOrEndBeforeIt) {
+  std::string lines;
+  for (int i = 0; i < 100; ++i)
+    lines += R"({"prompt": "p", "completion": "one and two #### 3", "answer": "3"})"
+             "\n";
+  const Rows rows(lines + R"({"prompt": "p", "completion": "3", "answer": "3"})");
+  const auto data =
+      make("{type: verification, truncated_share: 0.4, data: " + rows.node() + "}");
+  int cut = 0;
+  for (int64_t i = 0; i < 100; ++i) {
+    const auto row = data->get(i);
+    EXPECT_EQ(row.prompt.text, "pReference answer: 3\n");
+    EXPECT_EQ(row.chosen.text, "one and two #### 3");
+    EXPECT_NE(row.rejected.text, row.chosen.text);
+    EXPECT_TRUE(row.rejected.text.starts_with("one"));
+    cut += !row.rejected.text.starts_with("one and two #### ");
+  }
+  EXPECT_GT(cut, 20);
+  EXPECT_LT(cut, 60);
+  EXPECT_NE(data->get(100).rejected.text, "3");  // no word to cut at
+  const Rows worked(R"({"prompt": "p", "completion": "1 + 2 = 3", "answer": "1 + 2, so #### 3"})");
+  EXPECT_EQ(make("{type: verification, template: \"{prompt}={final_answer} of {reference}\", data: " +
+                 worked.node() + "}")
+                ->get(0)
+                .prompt.text,
+            "p=3 of 1 + 2, so #### 3");
+  EXPECT_THROW(make("{type: verification, truncated_share: 2, data: " + rows.node() + "}"), Error);
+}
+
 TEST(StrengthLabels, BucketDifferencesAndTurnContradictedPairs) {
   const Rows rows(
       R"({"prompt": "p", "chosen": "a", "rejected": "b", "chosen_score": 3, "rejected_score": 2.5})"
