@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the SmolLM2 recipes of GRPO, PPO, DPO, Cooper and hybrid rewards whole, on generated arithmetic and on GSM8K, measures the policies on
-# held-out problems, and writes docs/results/smollm2-policies.md. What is finished is not run again. The GSM8K recipes share their SFT:
-# the first one trains it. Needs ../shared/data/gsm8k. About three hours a seed on 2 CPU cores.
+# held-out problems, and writes docs/results/smollm2-policies.md. What is finished is not run again. The GSM8K recipes of a seed share
+# their SFT: the first one trains it. Needs ../shared/data/gsm8k. About three hours a seed on 2 CPU cores.
 #   scripts/results_smollm2.sh [seed ...]
 # ONLY="ppo/arithmetic dpo/gsm8k": these recipes alone; ONLY=none: the page from what is there.
 set -euo pipefail
@@ -33,7 +33,7 @@ evaluate() {
 for seed in "${seeds[@]}"; do
   for recipe in dpo/arithmetic ppo/arithmetic grpo/hybrid_arithmetic cooper/arithmetic grpo/gsm8k ppo/gsm8k grpo/hybrid_gsm8k cooper/gsm8k dpo/gsm8k; do
     [ -z "${ONLY:-}" ] || [[ " $ONLY " == *" $recipe "* ]] || continue
-    name=${recipe/\//-}-seed-$seed shared=$out/grpo-gsm8k-seed-$seed/warm_start
+    name=${recipe/\//-}-seed-$seed
     start=$base settings=(run.seed="$seed") eval_settings=()
     case $recipe in
       cooper/arithmetic)
@@ -47,9 +47,10 @@ for seed in "${seeds[@]}"; do
     esac
     if grep -q '^warm_start:' "configs/$recipe.yaml"; then
       start=$out/$name/warm_start/final
-      if [[ $recipe == *gsm8k && ! -d $start && -d $shared/final ]]; then
+      if [[ $recipe == *gsm8k && ! -d $start ]]; then
+        shared=$(find "$out" -path "*gsm8k-seed-$seed/warm_start/final" -print -quit)
         mkdir -p "$out/$name"
-        cp -r "$shared" "$out/$name/"
+        [ -z "$shared" ] || cp -r "$(dirname "$shared")" "$out/$name/"
       fi
     fi
     train $recipe "$name" "${settings[@]}"
