@@ -41,6 +41,8 @@ for seed in "${seeds[@]}"; do
         settings+=("rewards[0].path=$out/verifier-arithmetic/final") eval_settings=('data.system_prompt=You are a calculator.') ;;
       grpo/hybrid_gsm8k | cooper/gsm8k)
         train cooper/gsm8k_verifier verifier-gsm8k
+        judged=$out/verifier-gsm8k.json
+        [ -s "$judged" ] || python3 scripts/verifier_probabilities.py "$out/verifier-gsm8k/final" --meed "$meed" > "$judged"
         [ $recipe = cooper/gsm8k ] && key=path || key=model.path
         settings+=("rewards[0].$key=$out/verifier-gsm8k/final") ;;
       ppo/arithmetic | grpo/hybrid_arithmetic) eval_settings=('data.kinds=[addition]' 'data.system_prompt=You are a calculator.') ;;
@@ -115,6 +117,10 @@ for name in ("reward_modelling/arithmetic_verifier", "cooper/gsm8k_verifier"):
     folder = out / ("verifier-arithmetic" if "arithmetic" in name else "verifier-gsm8k")
     if (folder / "report.html").exists():
         verifiers[name] = f"- verifier of {name}: pairs with the right answer above the wrong one {ends(folder, 'accuracy')}"
+        if (judged := folder.with_suffix(".json")).exists():
+            says = json.loads(judged.read_text())
+            kinds = ", ".join(f"{says[kind]:.3f} of {kind} ones" for kind in ("right", "wrong", "cut short"))
+            verifiers[name] += f"; mean probability of other models' solutions of {says['problems']} problems: {kinds}; right above wrong {says['right above wrong']:.3f}"
 
 print("# SmolLM2-135M-Instruct, trained whole by the recipes\n")
 print("""Made by `scripts/results_smollm2.sh`: the recipes as they stand in `configs/`, in bfloat16 on 2 CPU cores. Training: means over the first and the last ten steps. Accuracy: greedy
