@@ -60,11 +60,12 @@ nlohmann::json config_of(const std::function<void(testing::GgufWriter&)>& more) 
   writer.add("llama.rope.freq_base", 500000.0f);
   writer.add_tensor("token_embd.weight", {128, 2}, std::vector<float>(256));
   more(writer);
-  const auto path = fs::temp_directory_path() / ("meed-rope-" + std::to_string(::getpid()));
-  writer.write(path);
-  const auto files = ModelFiles::open(path);
-  fs::remove(path);
-  return nlohmann::json::parse(files->config_json());
+  const struct File {
+    fs::path path = fs::temp_directory_path() / ("meed-rope-" + std::to_string(::getpid()));
+    ~File() { fs::remove(path); }
+  } file;
+  writer.write(file.path);
+  return nlohmann::json::parse(ModelFiles::open(file.path)->config_json());
 }
 
 nlohmann::json scaling_of(const std::function<void(testing::GgufWriter&)>& more) {
