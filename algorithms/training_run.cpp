@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <malloc.h>
 
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -39,6 +40,9 @@ void catch_signals() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
 }
+
+/// How long a run that was stopped or killed may take to leave its folder to the next.
+constexpr std::chrono::seconds kPatience(10);
 
 constexpr int kStoppedBySignal = 130;  // as a shell reports SIGINT
 
@@ -238,6 +242,10 @@ void provide_from_scratch(Recipe& recipe, const fs::path& folder, Communicator& 
 
 int run_recipe(const Recipe& asked, Communicator& comm, const TrainOptions& options) {
   Recipe recipe = asked;
+  std::optional<FolderLock> lock;
+  if (comm.is_main() && !lock.emplace(recipe.run.output_dir, kPatience).held())
+    throw ConfigError("run.output_dir: " + recipe.run.output_dir +
+                      ": another run writes there; wait for its end, or choose another folder");
   const fs::path scratch = fs::path(recipe.run.output_dir) / "from_scratch";
   if (recipe.warm_start) {
     Recipe warm = *recipe.warm_start;

@@ -82,7 +82,7 @@ class TrainingRun {
 };
 
 /// Runs a recipe, its warm start first. Returns the exit code: 0 done, 130 stopped by a signal and
-/// resumable.
+/// resumable. Throws ConfigError where another run of this machine writes to the folder.
 int run_recipe(const Recipe& recipe, const TrainOptions& options);
 /// The same on processes that are connected already. All ranks call it.
 int run_recipe(const Recipe& recipe, Communicator& comm, const TrainOptions& options);

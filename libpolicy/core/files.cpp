@@ -1,12 +1,15 @@
 #include "libpolicy/core/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
+#include <thread>
 
 #include "libpolicy/core/error.h"
 
@@ -40,6 +43,13 @@ void write_all(int fd, std::string_view bytes, const std::filesystem::path& path
     if (written < 0) fail(path, "cannot write", errno);
     bytes.remove_prefix(static_cast<size_t>(written));
   }
+}
+
+/// False if another holds the lock; true where there are no locks.
+bool try_lock(int fd) {
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0)
+    if (errno != EINTR) return errno != EWOULDBLOCK;
+  return true;
 }
 
 }  // namespace
@@ -90,6 +100,23 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience)
+    : folder_(folder) {
+  std::error_code ignored;  // who writes there will say what is wrong with the folder
+  std::filesystem::create_directories(folder, ignored);
+  fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd_ < 0) return;
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (!(held_ = try_lock(fd_)) && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
+FolderLock::~FolderLock() {
+  if (fd_ < 0) return;
+  if (held_) ::rmdir(folder_.c_str());  // refused unless it is empty
+  ::close(fd_);
 }
 
 }  // namespace meed

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <functional>
@@ -31,6 +32,25 @@ class MappedFile {
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+};
+
+/// The right to write into a folder, which one process of a machine has at a time, until it ends in
+/// whatever way. Where the file system has no such locks (some network file systems) everybody gets
+/// it.
+class FolderLock {
+ public:
+  /// Makes the folder if absent, and waits up to `patience` while another process holds it.
+  FolderLock(const std::filesystem::path& folder, std::chrono::milliseconds patience);
+  ~FolderLock();  ///< Removes the folder if nothing was written.
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  /// False: another process still writes there.
+  bool held() const { return held_; }
+
+ private:
+  std::filesystem::path folder_;
+  int fd_ = -1;
+  bool held_ = true;
 };
 
 }  // namespace meed

@@ -1,6 +1,7 @@
 #include <csignal>
 #include <random>
 
+#include "libpolicy/core/files.h"
 #include "tests/algorithms/program.h"
 
 // What a cluster does to a run: it is split over processes, and killed at any moment.
@@ -68,6 +69,18 @@ TEST_F(Processes, TwoAndFourGiveTheLossesOfOne) {
     expect_equal_in_processes(2, path, name, "optim.per_device_train_batch_size=8");
     expect_equal_in_processes(4, path, name, "optim.per_device_train_batch_size=4");
   }
+}
+
+TEST_F(Processes, AFolderThatAnotherRunWritesToIsRefused) {
+  const auto path =
+      online("twice", "type: grpo", 2, "[{type: format, pattern: \"[a-m]\", match: search}]");
+  {
+    const FolderLock other(folder_ / "twice", std::chrono::milliseconds(0));
+    EXPECT_EQ(run("train " + path), 2);
+    EXPECT_NE(errors().find("another run writes there"), std::string::npos) << errors();
+    EXPECT_FALSE(fs::exists(folder_ / "twice" / "metrics.jsonl"));
+  }
+  EXPECT_EQ(run("train " + path), 0) << errors();
 }
 
 /// 20 kills at random moments, each followed by --resume; every loss is that of an uninterrupted
