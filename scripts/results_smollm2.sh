@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the SmolLM2 recipes of GRPO, PPO, DPO, Cooper and hybrid rewards whole, on generated arithmetic and on GSM8K, measures the policies on
 # held-out problems, and writes docs/results/smollm2-policies.md. What is finished is not run again. The GSM8K recipes of a seed share
-# their SFT: the first one trains it. Needs ../shared/data/gsm8k. About three hours a seed on 2 CPU cores.
+# their SFT: the first one trains it. Needs ../shared/data/gsm8k. One and a half to three hours a seed on 2 CPU cores.
 #   scripts/results_smollm2.sh [seed ...]
 # ONLY="ppo/arithmetic dpo/gsm8k": these recipes alone; ONLY=none: the page from what is there.
 set -euo pipefail
