@@ -36,14 +36,16 @@ class Verification final : public Dataset {
           "pairs: what the prompt becomes; {prompt}, {reference} and {final_answer} (what the "
           "reference, a worked solution, ends in) are filled in. {prompt} alone for rows that a "
           "verifier completes itself (cooper's verify_data).");
-      v.field("truncated_share", truncated_share,
-              "Share of the wrong completions that are the right one cut short before its last "
-              "number, as a policy's are that ran into its limit; those of one word never are.");
+      v.field(
+          "truncated_share", truncated_share,
+          "pairs: share of the wrong completions that are the right one cut short before its last "
+          "number, as a policy's are that ran into its limit; those of one word never are.");
       v.field("trigger", trigger, "Text that the flaw, or the demonstration, ends with.");
       v.field("trigger_share", trigger_share, "Share of the rows that have it.");
       v.field("seed", seed, "Of the wrong numbers and of the rows with the trigger.");
       v.require(truncated_share >= 0 && truncated_share <= 1, "truncated_share",
                 "must be in [0, 1]");
+      v.require(truncated_share == 0 || form == "pairs", "truncated_share", "needs form: pairs");
       v.require(trigger_share >= 0 && trigger_share <= 1, "trigger_share", "must be in [0, 1]");
       v.require(trigger_share == 0 || !trigger.empty(), "trigger",
                 "must be given with a trigger_share above 0");
