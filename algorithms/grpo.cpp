@@ -231,11 +231,8 @@ void Grpo::begin_update(const ScoredRollouts& rollouts, std::span<CompletionToke
   for (size_t i = 0; i < completions.size(); ++i) completions[i].selected_T = parts[i];
 }
 
-bool Grpo::learns_from(const CompletionTokens& completion, double advantage) const {
-  if (config_.loss.beta > 0.0 || entropy_.value() != 0.0 || config_.loss.loss_type == "kl_cov")
-    return true;
-  return completion.advantages_T.defined() ? completion.advantages_T.any().item<bool>()
-                                           : advantage != 0.0;
+bool Grpo::learns_without_advantage() const {
+  return config_.loss.beta > 0.0 || entropy_.value() != 0.0 || config_.loss.loss_type == "kl_cov";
 }
 
 LossOutput Grpo::loss(const PolicyBatch& batch, const UpdateTotals& totals,

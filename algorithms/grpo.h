@@ -61,8 +61,8 @@ class Grpo : public OnlineAlgorithm {
   /// clip_cov and kl_cov choose among all tokens of the update.
   void begin_update(const ScoredRollouts& rollouts, std::span<CompletionTokens> completions,
                     Communicator& comm) override;
-  /// Not without an advantage, unless there is a KL, an entropy bonus or kl_cov's penalty.
-  bool learns_from(const CompletionTokens& completion, double advantage) const override;
+  /// By a KL, an entropy bonus or kl_cov's penalty.
+  bool learns_without_advantage() const override;
   LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals,
                   int64_t max_completion_length) override;
   void end_update(Communicator& comm, MetricsWriter& metrics) override;

@@ -66,15 +66,17 @@ void PolicyUpdater::update(Learner& learner, int64_t share, bool first) {
   const auto totals = totals_of(mine);
   const size_t num_learning = learning_first(mine);
   int64_t tokens = 0;
-  for (const bool learning : {true, false}) {
-    const auto items = std::span(mine).subspan(learning ? 0 : num_learning,
-                                               learning ? num_learning : std::dynamic_extent);
-    const at::AutoGradMode gradient(learning);
+  const auto accumulate = [&](std::span<CompletionTokens> items) {
     for (const auto& batch : micro_batches(items)) {
       const auto packed = pack(batch);
       learner.accumulate(loss(batch, packed, totals, first));
       tokens += packed.batch.num_tokens();
     }
+  };
+  accumulate(std::span(mine).first(num_learning));
+  {
+    const at::NoGradGuard no_grad;
+    accumulate(std::span(mine).subspan(num_learning));
   }
   learner.update();
   algorithm_.end_update(run_.comm(), run_.recorder());
@@ -264,12 +266,18 @@ double PolicyUpdater::advantage_of(const CompletionTokens& item) const {
       .item<double>();
 }
 
+bool PolicyUpdater::has_advantage(const CompletionTokens& item) const {
+  return item.advantages_T.defined() ? item.advantages_T.any().item<bool>()
+                                     : advantage_of(item) != 0.0;
+}
+
 /// Moves the groups that learn to the front and returns how many items they have. One always does:
 /// the optimiser's momentum goes on where every gradient is zero.
 size_t PolicyUpdater::learning_first(std::span<CompletionTokens> items) const {
+  if (algorithm_.learns_without_advantage()) return items.size();
   std::set<size_t> learning;
   for (const auto& item : items)
-    if (algorithm_.learns_from(item, advantage_of(item))) learning.insert(item.group);
+    if (has_advantage(item)) learning.insert(item.group);
   if (learning.empty() && !items.empty()) learning.insert(items.front().group);
   const auto rest = std::stable_partition(
       items.begin(), items.end(), [&](const auto& item) { return learning.contains(item.group); });

@@ -53,6 +53,7 @@ class PolicyUpdater {
   at::Tensor entropy_mask(const at::Tensor& entropies) const;
   UpdateTotals totals_of(std::span<const CompletionTokens> items) const;
   double advantage_of(const CompletionTokens& item) const;
+  bool has_advantage(const CompletionTokens& item) const;
   size_t learning_first(std::span<CompletionTokens> items) const;
   LossOutput loss(std::span<const CompletionTokens> items, const Packed& packed,
                   const UpdateTotals& totals, bool first);

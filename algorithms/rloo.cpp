@@ -60,6 +60,7 @@ class Rloo final : public OnlineAlgorithm {
   bool mask_truncated_completions() const override { return config_.mask_truncated_completions; }
   std::optional<ReferenceSync> reference_sync() const override { return config_.reference; }
   bool by_token() const override { return true; }
+  bool learns_without_advantage() const override { return false; }
 
   at::Tensor advantages(const ScoredRollouts& rollouts, Communicator&) override {
     return at::zeros_like(rollouts.rewards_PG, at::kFloat);
@@ -90,10 +91,6 @@ class Rloo final : public OnlineAlgorithm {
       each.advantages_T =
           advantages_PG[static_cast<int64_t>(each.group)][static_cast<int64_t>(each.index)].expand(
               {each.mask_T.numel()});
-  }
-
-  bool learns_from(const CompletionTokens& completion, double) const override {
-    return completion.advantages_T.any().item<bool>();
   }
 
   LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals, int64_t) override {

@@ -102,9 +102,9 @@ class OnlineAlgorithm : public Algorithm {
   /// it.
   virtual bool needs_current_logprobs() const { return false; }
   virtual void begin_update(const ScoredRollouts&, std::span<CompletionTokens>, Communicator&) {}
-  /// Whether the loss has a gradient in the tokens of a completion of this advantage. Groups of
-  /// which no completion has one are read for the metrics alone.
-  virtual bool learns_from(const CompletionTokens&, double) const { return true; }
+  /// Whether the loss has a gradient in tokens of advantage 0. If not, groups without an advantage
+  /// are read for the metrics alone.
+  virtual bool learns_without_advantage() const { return true; }
   virtual LossOutput loss(const PolicyBatch& batch, const UpdateTotals& totals,
                           int64_t max_completion_length) = 0;
   /// After each update of the policy. All ranks call it.

@@ -20,11 +20,13 @@ Content with_text(Content completion, const std::string& text) {
 
 Content with_reference(const Content& prompt, const std::string& pattern,
                        const std::string& reference) {
-  const auto answer = find_answer(reference);
-  return with_text(
-      prompt, fill_placeholders(pattern, {{"prompt", completion_text(prompt)},
-                                          {"reference", reference},
-                                          {"final_answer", answer ? answer->text : reference}}));
+  std::map<std::string, std::string> values = {{"prompt", completion_text(prompt)},
+                                               {"reference", reference}};
+  if (pattern.find("{final_answer}") != std::string::npos) {
+    const auto answer = find_answer(reference);
+    values["final_answer"] = answer ? answer->text : reference;
+  }
+  return with_text(prompt, fill_placeholders(pattern, values));
 }
 
 }  // namespace meed
